@@ -1,0 +1,23 @@
+"""What the modules have in common."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options of every module."""
+
+    DOCUMENTATION = r"""
+options:
+  uri:
+    description:
+      - The libvirt URI of the hypervisor, as seen from where the module runs.
+      - If neither the option nor E(LIBVIRT_DEFAULT_URI) is set, it is the system's own hypervisor.
+    type: str
+    default: qemu:///system
+requirements:
+  - libvirt-python (C(python3-libvirt) of the distributions) where the module runs
+  - libvirt 8.0 or newer on the hypervisor
+  - Python 3.9 or newer where the module runs
+author:
+  - golden.libvirt contributors (@golden-libvirt)
+"""

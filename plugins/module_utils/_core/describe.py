@@ -1,0 +1,57 @@
+"""What tasks return of a VM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .catalog import Catalogue
+from .domain_xml import Nic, Vm
+from .record import Record, Root
+
+
+def describe_vm(vm: Vm, catalogue: Catalogue) -> dict[str, Any]:
+    """Return a VM of ours as tasks return it."""
+    record = vm.managed()
+    return {
+        "name": vm.name,
+        "uuid": vm.domain.uuid,
+        "state": vm.domain.state,
+        "description": vm.description,
+        "autostart": vm.domain.autostart,
+        "cpus": vm.cpus,
+        "memory": vm.memory,
+        "networks": [describe_nic(nic) for nic in vm.nics],
+        "disks": [
+            {"device": d.device, "target": d.target, "bus": d.bus, "source": d.source, "format": d.format}
+            for d in vm.disks
+        ],
+        **describe_record(record, catalogue),
+    }
+
+
+def describe_record(record: Record, catalogue: Catalogue) -> dict[str, Any]:
+    """Return what we know of a VM beyond what libvirt knows."""
+    return {
+        "template": record.root.template,
+        "template_storage_pool": record.root.template_storage_pool,
+        "template_version": record.root.version,
+        "wanted_version": catalogue.wanted_version(record),
+        "use_latest_template_version": record.follows_latest,
+        "outdated": catalogue.outdated(record),
+        "stateless": record.stateless,
+        "root": describe_root(record.root),
+        "previous": describe_root(record.previous) if record.previous else None,
+        "unfinished": record.pending.job if record.pending else None,
+        "vm_pool": record.vm_pool.name if record.vm_pool else None,
+        "lease": {"user": record.lease.user, "since": record.lease.since} if record.lease else None,
+    }
+
+
+def describe_root(root: Root) -> dict[str, Any]:
+    """Return a root volume as tasks return it."""
+    return {"volume": root.volume, "storage_pool": root.storage_pool, "template_version": root.version}
+
+
+def describe_nic(nic: Nic) -> dict[str, str]:
+    """Return a network card as tasks return it."""
+    return {"network": nic.network, "mac": nic.mac, "model": nic.model}

@@ -1,0 +1,203 @@
+"""What the core asks of a hypervisor: the values that it gets and the calls that it makes.
+
+The calls raise ``HypervisorError`` with what libvirt said, unless their text names another error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+RUNNING, PAUSED, SHUT_OFF = "running", "paused", "shut off"
+
+FILE_POOLS = frozenset({"dir", "fs", "netfs", "gluster", "vstorage"})
+"""Types of storage pools whose volumes are files, and so can be qcow2 overlays."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A hypervisor as such. ``arch`` is that of its processors, such as ``x86_64``."""
+
+    name: str
+    arch: str
+
+
+@dataclass(frozen=True)
+class StoragePool:
+    """A storage pool; sizes are in bytes. The sizes of an inactive one are not known: 0."""
+
+    name: str
+    type: str
+    active: bool
+    path: str
+    capacity: int
+    allocation: int
+    available: int
+
+    @property
+    def file_based(self) -> bool:
+        """Whether its volumes are files."""
+        return self.type in FILE_POOLS
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A storage volume; sizes are in bytes. ``backing_path`` is the path of the volume below it, or empty."""
+
+    name: str
+    storage_pool: str
+    path: str
+    type: str
+    format: str
+    capacity: int
+    allocation: int
+    backing_path: str = ""
+    backing_format: str = ""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A libvirt domain as it stands: ``xml`` is its stored definition (of a transient one: the live one)."""
+
+    name: str
+    uuid: str
+    state: str
+    persistent: bool
+    autostart: bool
+    managed_save: bool
+    xml: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it has a running (or paused) instance."""
+        return self.state != SHUT_OFF
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file where the module runs: its size, the bytes of it that are no holes, and its beginning."""
+
+    path: str
+    size: int
+    allocation: int
+    head: bytes
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """How a VM is stopped. ``timeout`` is the time in seconds that the guest has."""
+
+    mode: str = "graceful_then_force"
+    timeout: int = 120
+
+
+@dataclass(frozen=True)
+class Health:
+    """When a VM counts as up: see the options of ``vm_restore``. Times are in seconds."""
+
+    check: str = "none"
+    port: int | None = None
+    command: tuple[str, ...] = ()
+    timeout: int = 300
+    stable_for: int = 0
+
+
+class Hypervisor(Protocol):
+    """One libvirt connection."""
+
+    def host(self) -> Host:
+        """Return what this hypervisor is."""
+
+    # domains ---------------------------------------------------------------------------------------------------
+    def domains(self) -> list[Domain]:
+        """Return all domains, sorted by name."""
+
+    def domain(self, name: str) -> Domain | None:
+        """Return one domain, or None where there is none."""
+
+    def snapshots(self, name: str) -> list[str]:
+        """Return the names of a domain's snapshots and checkpoints."""
+
+    def define(self, xml: str) -> None:
+        """Create or replace a stored definition. A name that another UUID has: ``ExistsError``."""
+
+    def set_metadata(self, name: str, xml: str) -> None:
+        """Replace our metadata element of a domain, in its stored and, if it runs, in its live definition."""
+
+    def undefine(self, name: str) -> None:
+        """Remove a stored definition with its nvram and managed save; nothing happens where there is none."""
+
+    def start(self, name: str) -> None:
+        """Start a domain; one that is active already is left as it is."""
+
+    def stop(self, name: str, shutdown: Shutdown) -> None:
+        """Stop a domain and wait until it is down. A guest that does not obey in time: ``TimedOutError``."""
+
+    def drop_managed_save(self, name: str) -> None:
+        """Remove the saved memory of a domain, if there is any."""
+
+    def set_autostart(self, name: str, autostart: bool) -> None:
+        """Let a domain start with its host, or not."""
+
+    def wait_healthy(self, name: str, health: Health) -> None:
+        """Wait until a VM passes its health check; one that does not: ``UnhealthyError`` that says what was wrong."""
+
+    def addresses(self, name: str) -> dict[str, list[str]]:
+        """Return the IP addresses by MAC address that are known of a running VM."""
+
+    def virt_type(self) -> str:
+        """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""
+
+    # storage ---------------------------------------------------------------------------------------------------
+    def storage_pools(self) -> list[StoragePool]:
+        """Return all storage pools, sorted by name."""
+
+    def storage_pool(self, name: str) -> StoragePool:
+        """Return one storage pool. None of that name: ``NotFoundError``; an inactive one: ``RefusedError``."""
+
+    def volume_names(self, storage_pool: str) -> list[str]:
+        """Return the names of all volumes of a storage pool, sorted."""
+
+    def volumes(self, storage_pool: str) -> list[Volume]:
+        """Return all volumes of a storage pool, sorted by name."""
+
+    def volume(self, storage_pool: str, name: str) -> Volume | None:
+        """Return one volume, or None where there is none."""
+
+    def volume_at(self, path: str) -> Volume | None:
+        """Return the volume that has this path, or None where no active storage pool has one."""
+
+    def create_volume(self, storage_pool: str, xml: str) -> Volume:
+        """Create a volume. A name that is taken: ``ExistsError``; of many that try at once exactly one gets it."""
+
+    def copy_volume(self, storage_pool: str, xml: str, source: Volume) -> Volume:
+        """Create a volume with the content of another one and of all that backs it; errors as ``create_volume``."""
+
+    def delete_volume(self, storage_pool: str, name: str) -> None:
+        """Delete a volume; nothing happens where there is none."""
+
+    def resize_volume(self, storage_pool: str, name: str, capacity: int) -> None:
+        """Grow a volume that no running VM uses, to this many bytes."""
+
+    def read_volume(self, storage_pool: str, name: str, size: int) -> bytes:
+        """Return the first bytes of a volume."""
+
+    def write_volume(self, storage_pool: str, name: str, content: bytes) -> None:
+        """Write bytes at the beginning of a volume."""
+
+    def volume_digest(self, storage_pool: str, name: str) -> str:
+        """Return the SHA-256 of a volume's bytes."""
+
+    # files where the module runs -----------------------------------------------------------------------------------
+    def image_file(self, path: str) -> ImageFile:
+        """Return what a file is. One that cannot be read: ``InvalidError``."""
+
+    def file_digest(self, path: str) -> str:
+        """Return the SHA-256 of a file."""
+
+    def upload(self, storage_pool: str, name: str, path: str) -> str:
+        """Stream a file into a volume, holes as holes, and return the SHA-256 of its bytes."""
+
+    # time ----------------------------------------------------------------------------------------------------------
+    def now(self) -> str:
+        """Return the time of day, UTC, as ``2026-11-20T07:00:00Z``."""

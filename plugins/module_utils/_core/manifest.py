@@ -1,0 +1,120 @@
+"""The manifest of a template version: a value, and the text that is stored in its volume."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from .errors import InvalidError
+
+FORMAT = "golden.libvirt/template-version/1"
+CAPACITY = 64 * 1024
+"""Bytes of a manifest's volume; what the JSON does not fill is padded with spaces."""
+
+CREATING, READY, DELETED = "creating", "ready", "deleted"
+ACTIVE, CANDIDATE, REVOKED = "active", "candidate", "revoked"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The disk image of a version. ``capacity`` is in bytes, ``sha256`` is that of the volume's bytes."""
+
+    volume: str
+    format: str
+    capacity: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of a template, as it is stored."""
+
+    template: str
+    version: int
+    created: str
+    source: dict[str, str]
+    image: Image
+    domain_xml: str
+    version_name: str = ""
+    description: str = ""
+    status: str = CREATING
+    lifecycle: str = ACTIVE
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether readers may use it."""
+        return self.status == READY
+
+    def revised(self, **changes: Any) -> Manifest:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stored fields in the order in which people read them."""
+        return {
+            "format": FORMAT,
+            "template": self.template,
+            "version": self.version,
+            "version_name": self.version_name,
+            "description": self.description,
+            "status": self.status,
+            "lifecycle": self.lifecycle,
+            "labels": dict(self.labels),
+            "created": self.created,
+            "source": dict(self.source),
+            "image": {
+                "volume": self.image.volume,
+                "format": self.image.format,
+                "capacity": self.image.capacity,
+                "sha256": self.image.sha256,
+            },
+            "domain_xml": self.domain_xml,
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return what is written into the volume: UTF-8 JSON, padded with spaces to its capacity."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1).encode()
+        if len(text) > CAPACITY:
+            raise InvalidError(
+                f"the manifest of {self.template} version {self.version} would take {len(text)} of {CAPACITY} bytes; "
+                "shorten its description, its labels or the hardware description"
+            )
+        return text.ljust(CAPACITY)
+
+
+def parse(text: bytes) -> Manifest | None:
+    """Return the manifest in a volume's bytes, or None while it is being written.
+
+    A reader may see a volume before its publisher has filled it: what does not parse whole is not there yet.
+    A whole manifest of another format is an error, because guessing could delete or boot the wrong thing.
+    """
+    try:
+        stored = json.loads(text.decode())
+    except ValueError:
+        return None
+    if not isinstance(stored, dict) or "format" not in stored:
+        raise InvalidError("it is no manifest of a template version")
+    if stored["format"] != FORMAT:
+        raise InvalidError(
+            f"its format {stored['format']!r} is not {FORMAT!r}; use the version of this collection that wrote it, or newer"
+        )
+    try:
+        return _manifest(stored)
+    except (KeyError, TypeError) as error:
+        raise InvalidError(f"the field {error} of the manifest is missing or of the wrong type") from error
+
+
+_TYPES = {
+    "template": str, "version": int, "version_name": str, "description": str, "status": str, "lifecycle": str,
+    "labels": dict, "created": str, "source": dict, "image": dict, "domain_xml": str,
+}  # fmt: skip
+
+
+def _manifest(stored: dict[str, Any]) -> Manifest:
+    for name, kind in _TYPES.items():
+        if not isinstance(stored[name], kind):
+            raise TypeError(name)
+    image = Image(**{part.name: stored["image"][part.name] for part in fields(Image)})
+    return Manifest(image=image, **{name: stored[name] for name in _TYPES if name != "image"})

@@ -1,0 +1,67 @@
+"""The names of templates and of the volumes that hold them, and how a version is selected."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidError
+
+LATEST = "latest"
+
+_TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION_SUFFIX = re.compile(r"\.v[0-9]+\Z")
+_MANIFEST = re.compile(r"(?P<template>.+)\.v(?P<version>[1-9][0-9]*)\.json")
+_VM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+def check_template_name(template: str) -> str:
+    """Return the name of a template, or say what is wrong with it."""
+    if _TEMPLATE.fullmatch(template) is None:
+        raise InvalidError(
+            f"template {template!r} is no valid name; use 1 to 64 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+    if _VERSION_SUFFIX.search(template):
+        raise InvalidError(
+            f"template {template!r} looks like a version of a template; give the template's name without '.v<number>'"
+        )
+    return template
+
+
+def check_vm_name(name: str) -> str:
+    """Return the name of a VM, which also is the beginning of its volumes' names, or say what is wrong with it."""
+    if _VM.fullmatch(name) is None:
+        raise InvalidError(
+            f"VM name {name!r} is not valid; use 1 to 128 letters, digits, '.', '_', '+' and '-', "
+            "beginning with a letter or a digit"
+        )
+    return name
+
+
+def manifest_volume(template: str, version: int) -> str:
+    """Return the name of the volume that holds a version's manifest."""
+    return f"{template}.v{version}.json"
+
+
+def image_volume(template: str, version: int, file_based: bool) -> str:
+    """Return the name of the volume that holds a version's disk image."""
+    return f"{template}.v{version}.qcow2" if file_based else f"{template}.v{version}"
+
+
+def parse_manifest_volume(volume: str) -> tuple[str, int] | None:
+    """Return template and version of a manifest volume's name, or None for any other volume."""
+    match = _MANIFEST.fullmatch(volume)
+    if match is None or _TEMPLATE.fullmatch(match["template"]) is None:
+        return None
+    return match["template"], int(match["version"])
+
+
+def root_volume(vm: str, generation: int) -> str:
+    """Return the name of a VM's root volume."""
+    return f"{vm}.root.{generation}.qcow2"
+
+
+def root_generation(vm: str, volume: str) -> int | None:
+    """Return the generation in the name of one of the VM's root volumes, or None for any other volume."""
+    match = re.fullmatch(re.escape(vm) + r"\.root\.([1-9][0-9]*)\.qcow2", volume)
+    return int(match[1]) if match else None

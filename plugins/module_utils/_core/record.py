@@ -1,0 +1,254 @@
+"""What we keep about a VM in the metadata of its libvirt domain."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import InvalidError
+from .names import LATEST
+
+NAMESPACE = "https://golden.libvirt/vm/1"
+PREFIX = "golden"
+_FOREIGN = "https://golden.libvirt/vm/"
+ET.register_namespace(PREFIX, NAMESPACE)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root volume: where it is, and which template version it is an overlay of."""
+
+    volume: str
+    storage_pool: str
+    template: str
+    template_storage_pool: str
+    version: int
+
+    @property
+    def template_version(self) -> tuple[str, str, int]:
+        """The identity of the version: storage pool, template and number."""
+        return self.template_storage_pool, self.template, self.version
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A job on the VM that has begun; whoever finds it finishes it or takes it back.
+
+    ``job`` is one of the three below. ``was_running`` tells whether the VM ran when the job began. ``doomed`` are the
+    volumes, as (storage pool, name), that go once the job has succeeded.
+    """
+
+    job: str
+    was_running: bool
+    doomed: tuple[tuple[str, str], ...] = ()
+
+
+CREATE = "create"
+"""The VM is defined, its root volume is not complete yet."""
+SWITCH = "switch"
+"""The root is about to be replaced and still is the old one; the VM may have been stopped for it."""
+SETTLE = "settle"
+"""The root is replaced; whether the VM comes up with it is not known yet, and ``previous`` is there to go back to."""
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """What a VM pool was asked to be; every member carries it, so that any member can tell."""
+
+    name: str
+    count: int
+    prestarted: int = 0
+    vm_per_user: int = 1
+    auto_refresh: bool = True
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds the VM, and since when (UTC, ISO 8601)."""
+
+    user: str
+    since: str
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The volume with the files that the VM is shown."""
+
+    volume: str
+    storage_pool: str
+    type: str
+    availability: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that the collection knows about a VM beyond what libvirt knows.
+
+    ``generation`` is the highest number that a root volume of the VM ever had; a volume with a higher one was made
+    by a task that did not get to use it. ``follows`` is ``latest`` or the number of the version that the VM is to be on.
+    """
+
+    root: Root
+    generation: int
+    follows: str
+    stateless: bool = False
+    previous: Root | None = None
+    pending: Pending | None = None
+    rolled_back: bool = False
+    vm_pool: PoolSettings | None = None
+    lease: Lease | None = None
+    payload: Payload | None = None
+
+    @property
+    def follows_latest(self) -> bool:
+        """Whether the VM is to be on the latest version of its template, whichever that is."""
+        return self.follows == LATEST
+
+    def changed(self, **changes: Any) -> Record:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+
+def _tag(name: str) -> str:
+    return f"{{{NAMESPACE}}}{name}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def to_element(record: Record) -> ET.Element:
+    """Return the metadata element of a record."""
+    vm = ET.Element(
+        _tag("vm"),
+        follows=record.follows,
+        stateless=_yes(record.stateless),
+        generation=str(record.generation),
+        rolled_back=_yes(record.rolled_back),
+    )
+    for name, root in (("root", record.root), ("previous", record.previous)):
+        if root is not None:
+            ET.SubElement(
+                vm,
+                _tag(name),
+                volume=root.volume,
+                storage_pool=root.storage_pool,
+                template=root.template,
+                template_storage_pool=root.template_storage_pool,
+                version=str(root.version),
+            )
+    if record.pending is not None:
+        pending = ET.SubElement(
+            vm, _tag("pending"), job=record.pending.job, was_running=_yes(record.pending.was_running)
+        )
+        for storage_pool, volume in record.pending.doomed:
+            ET.SubElement(pending, _tag("doomed"), storage_pool=storage_pool, volume=volume)
+    if record.vm_pool is not None:
+        ET.SubElement(
+            vm,
+            _tag("vm_pool"),
+            name=record.vm_pool.name,
+            count=str(record.vm_pool.count),
+            prestarted=str(record.vm_pool.prestarted),
+            vm_per_user=str(record.vm_pool.vm_per_user),
+            auto_refresh=_yes(record.vm_pool.auto_refresh),
+        )
+    if record.lease is not None:
+        ET.SubElement(vm, _tag("lease"), user=record.lease.user, since=record.lease.since)
+    if record.payload is not None:
+        ET.SubElement(
+            vm,
+            _tag("payload"),
+            volume=record.payload.volume,
+            storage_pool=record.payload.storage_pool,
+            type=record.payload.type,
+            availability=record.payload.availability,
+            sha256=record.payload.sha256,
+        )
+    return vm
+
+
+def to_text(record: Record) -> str:
+    """Return the metadata element of a record as XML text, without the namespace: libvirt's API adds it by itself."""
+    vm = to_element(record)
+    for element in vm.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return ET.tostring(vm, encoding="unicode")
+
+
+def from_metadata(metadata: ET.Element | None, vm_name: str) -> Record | None:
+    """Return the record in a domain's ``<metadata>``, or None when the VM is not one of ours."""
+    if metadata is None:
+        return None
+    for element in metadata:
+        if element.tag == _tag("vm"):
+            return _record(element, vm_name)
+        if element.tag.startswith("{" + _FOREIGN):
+            raise InvalidError(
+                f"VM {vm_name!r} was made by another version of this collection (its metadata is {element.tag}); "
+                "use that version or a newer one for it"
+            )
+    return None
+
+
+def _record(vm: ET.Element, vm_name: str) -> Record:
+    try:
+        root = _root(vm.find(_tag("root")))
+        if root is None:
+            raise KeyError("root")
+        return Record(
+            root=root,
+            generation=int(vm.attrib["generation"]),
+            follows=vm.attrib["follows"],
+            stateless=_bool(vm, "stateless"),
+            rolled_back=_bool(vm, "rolled_back"),
+            previous=_root(vm.find(_tag("previous"))),
+            pending=_pending(vm.find(_tag("pending"))),
+            vm_pool=_pool_settings(vm.find(_tag("vm_pool"))),
+            lease=_plain(Lease, vm.find(_tag("lease"))),
+            payload=_plain(Payload, vm.find(_tag("payload"))),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise InvalidError(
+            f"the metadata of VM {vm_name!r} is damaged ({error}); look at it with 'virsh dumpxml {vm_name}' and mend it"
+        ) from error
+
+
+def _bool(element: ET.Element, name: str) -> bool:
+    value = element.attrib[name]
+    if value not in ("yes", "no"):
+        raise ValueError(f"{name}={value!r}")
+    return value == "yes"
+
+
+def _root(element: ET.Element | None) -> Root | None:
+    if element is None:
+        return None
+    return Root(**{**element.attrib, "version": int(element.attrib["version"])})  # type: ignore[arg-type]
+
+
+def _pending(element: ET.Element | None) -> Pending | None:
+    if element is None:
+        return None
+    doomed = tuple(
+        (volume.attrib["storage_pool"], volume.attrib["volume"]) for volume in element.iterfind(_tag("doomed"))
+    )
+    return Pending(element.attrib["job"], _bool(element, "was_running"), doomed)
+
+
+def _pool_settings(element: ET.Element | None) -> PoolSettings | None:
+    if element is None:
+        return None
+    return PoolSettings(
+        name=element.attrib["name"],
+        count=int(element.attrib["count"]),
+        prestarted=int(element.attrib["prestarted"]),
+        vm_per_user=int(element.attrib["vm_per_user"]),
+        auto_refresh=_bool(element, "auto_refresh"),
+    )
+
+
+def _plain(kind: type, element: ET.Element | None) -> Any:
+    return None if element is None else kind(**element.attrib)

@@ -1,0 +1,57 @@
+"""Lists of the VMs and pools of a hypervisor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import domain_xml
+from .catalog import Catalogue
+from .describe import describe_vm
+from .hypervisor import Domain, Hypervisor
+from .record import Record
+from .vm_pool import describe_pool, members_of
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which VMs are wanted; None lets all pass."""
+
+    name: str | None = None
+    vm_pool: str | None = None
+    template: str | None = None
+    template_version: int | None = None
+    outdated: bool | None = None
+    state: str | None = None
+
+    def pass_(self, domain: Domain, record: Record, catalogue: Catalogue) -> bool:
+        """Whether a VM is wanted."""
+        pairs = (
+            (self.name, domain.name),
+            (self.vm_pool, record.vm_pool.name if record.vm_pool else ""),
+            (self.template, record.root.template),
+            (self.template_version, record.root.version),
+            (self.state, domain.state),
+        )
+        if any(wanted is not None and wanted != is_ for wanted, is_ in pairs):
+            return False
+        return self.outdated is None or self.outdated == catalogue.outdated(record)
+
+
+def list_vms(hv: Hypervisor, filters: Filters) -> list[dict[str, Any]]:
+    """Return the VMs of ours that pass the filters, with their addresses."""
+    catalogue = Catalogue(hv)
+    listed = []
+    for domain in hv.domains():
+        record = domain_xml.record_of(domain)
+        if record is not None and filters.pass_(domain, record, catalogue):
+            described = describe_vm(domain_xml.read(domain), catalogue)
+            listed.append({**described, "addresses": hv.addresses(domain.name) if domain.active else {}})
+    return listed
+
+
+def list_pools(hv: Hypervisor, vm_pool: str | None) -> list[dict[str, Any]]:
+    """Return all pools by name, or only the one of that name."""
+    catalogue = Catalogue(hv)
+    pools = members_of(hv.domains())
+    return [describe_pool(name, members, catalogue) for name, members in pools.items() if vm_pool in (None, name)]

@@ -1,0 +1,23 @@
+"""The hypervisor behind a libvirt URI: the only code of the collection that imports libvirt."""
+
+from __future__ import annotations
+
+from .connection import LIBVIRT_IMPORT_ERROR, Connection
+from .domains import DomainCalls
+from .local_files import LocalFiles
+from .storage import StorageCalls
+
+__all__ = ["LIBVIRT_IMPORT_ERROR", "LibvirtHypervisor"]
+
+
+class LibvirtHypervisor(DomainCalls, StorageCalls, LocalFiles):
+    """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``)."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(Connection(uri))
+
+    def __enter__(self) -> LibvirtHypervisor:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.connection.close()

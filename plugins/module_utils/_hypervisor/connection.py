@@ -1,0 +1,95 @@
+"""A libvirt connection: opened, translated errors, events that end waits."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable
+
+from .._core.errors import HypervisorError
+from .._core.hypervisor import Host
+
+try:
+    import libvirt
+
+    LIBVIRT_IMPORT_ERROR = None
+except ImportError:
+    libvirt = None
+    LIBVIRT_IMPORT_ERROR = traceback.format_exc()
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which a wait looks again although no event came: an event can be lost when libvirtd restarts."""
+
+_event_loop_registered = False
+
+
+def _register_event_loop() -> None:
+    """Let libvirt deliver events in this process; to be done once, and before a connection is opened."""
+    global _event_loop_registered  # noqa: PLW0603 - the registration is one per process, as libvirt has it
+    if not _event_loop_registered:
+        libvirt.virEventRegisterDefaultImpl()
+        # Errors come as exceptions; libvirt would print them on stderr besides.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        _event_loop_registered = True
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn what libvirt raises into our error, which says what was being done."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise HypervisorError(f"{doing}: {error.get_error_message()}", libvirt_code=error.get_error_code()) from error
+
+
+class Connection:
+    """One open connection, with its waits."""
+
+    def __init__(self, uri: str) -> None:
+        _register_event_loop()
+        self.uri = uri
+        with translated(f"cannot connect to {uri!r}"):
+            self.libvirt = libvirt.open(uri)
+        self._lifecycle: int | None = None
+        self._timer = libvirt.virEventAddTimeout(-1, lambda _timer, _opaque: None, None)
+
+    def close(self) -> None:
+        """Close the connection."""
+        libvirt.virEventRemoveTimeout(self._timer)
+        self.libvirt.close()
+
+    def host(self) -> Host:
+        """Return name and architecture of the hypervisor."""
+        with translated("cannot ask the hypervisor for its host"):
+            return Host(self.libvirt.getHostname(), self.libvirt.getInfo()[0])
+
+    def wait_until(self, done: Callable[[], bool], timeout: float, look_again: float = _LOOK_AGAIN) -> bool:
+        """Wait until ``done`` is true, looking whenever a domain changes its state; return whether it is in time.
+
+        ``look_again`` is for what libvirt has no event for: the seconds after which to look without one.
+        """
+        self._listen()
+        deadline = time.monotonic() + timeout
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._run_events(min(left, look_again))
+        return True
+
+    def _listen(self) -> None:
+        if self._lifecycle is None:
+            wake: Any = lambda *_event: None  # noqa: E731 - the event only ends the wait; the state is read from libvirt
+            with translated("cannot listen to domain events"):
+                for event in (
+                    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                    libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+                ):
+                    self._lifecycle = self.libvirt.domainEventRegisterAny(None, event, wake, None)
+
+    def _run_events(self, seconds: float) -> None:
+        libvirt.virEventUpdateTimeout(self._timer, max(1, int(seconds * 1000)))
+        libvirt.virEventRunDefaultImpl()
+        libvirt.virEventUpdateTimeout(self._timer, -1)

@@ -1,0 +1,138 @@
+"""Waiting for a VM to be up, as its user means it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import time
+from typing import Any
+
+from .._core.errors import UnhealthyError
+from .._core.hypervisor import Health
+from .addresses import addresses
+from .connection import Connection, libvirt
+
+try:
+    import libvirt_qemu
+except ImportError:
+    libvirt_qemu = None
+
+_LOOK_AGAIN = 0.2
+"""Seconds between two looks at what has no libvirt event: the agent's answer, a port, a command's result."""
+_AGENT_TIMEOUT = 5
+_OUTPUT_SHOWN = 2000
+
+
+def wait_healthy(connection: Connection, domain: Any, health: Health) -> None:
+    """Wait until a VM passes its health check and stays up for ``stable_for`` seconds."""
+    probe = _Probe(domain, health)
+    if not connection.wait_until(probe.passes, health.timeout, _LOOK_AGAIN):
+        raise UnhealthyError(
+            f"VM {domain.name()!r} did not pass its health check {health.check!r} within {health.timeout} seconds: "
+            f"{probe.last}"
+        )
+    if health.stable_for:
+        connection.wait_until(lambda: not probe.passes_running(), health.stable_for)
+        if not probe.passes():
+            raise UnhealthyError(
+                f"VM {domain.name()!r} was up and did not stay so for {health.stable_for} seconds: {probe.last}"
+            )
+
+
+class _Probe:
+    """One way to look whether a VM is up; ``last`` is what the last look found, in words."""
+
+    def __init__(self, domain: Any, health: Health) -> None:
+        self.domain = domain
+        self.health = health
+        self.last = "it was not looked at yet"
+        self._running: int | None = None
+
+    def passes(self) -> bool:
+        self.check_alive()
+        check = {"none": self._none, "agent": self._agent, "port": self._port, "command": self._command}
+        return check[self.health.check]()
+
+    def passes_running(self) -> bool:
+        """Whether it is still there; one that is not is an error at once."""
+        self.check_alive()
+        return True
+
+    def check_alive(self) -> None:
+        """Raise for a VM that is down or stands still: no waiting will help."""
+        if not self.domain.isActive():
+            raise UnhealthyError(f"VM {self.domain.name()!r} went down while it was waited for")
+        state, reason = self.domain.state()
+        if state == libvirt.VIR_DOMAIN_CRASHED or (
+            state == libvirt.VIR_DOMAIN_PAUSED
+            and reason
+            in (
+                libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+                libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+                libvirt.VIR_DOMAIN_PAUSED_UNKNOWN,
+            )
+        ):
+            raise UnhealthyError(
+                f"VM {self.domain.name()!r} stands still (crashed, or an input/output error of a disk); look at its console "
+                "and at the log of QEMU on the hypervisor"
+            )
+
+    def _none(self) -> bool:
+        return True
+
+    def _agent(self) -> bool:
+        return self._ask({"execute": "guest-ping"}) is not None
+
+    def _port(self) -> bool:
+        known = [address for found in addresses(self.domain).values() for address in found]
+        if not known:
+            self.last = "it has no known IP address"
+        for address in known:
+            try:
+                with socket.create_connection((address, self.health.port or 0), timeout=1):
+                    return True
+            except OSError as error:
+                self.last = f"port {self.health.port} at {address}: {error}"
+        return False
+
+    def _command(self) -> bool:
+        if self._running is None:
+            command, *arguments = self.health.command
+            started = self._ask(
+                {
+                    "execute": "guest-exec",
+                    "arguments": {"path": command, "arg": arguments, "capture-output": True},
+                }
+            )
+            self._running = None if started is None else started.get("pid")
+            return False
+        status = self._ask({"execute": "guest-exec-status", "arguments": {"pid": self._running}})
+        if status is None or not status.get("exited"):
+            return False
+        self._running = None
+        output = _decoded(status.get("out-data")) + _decoded(status.get("err-data"))
+        self.last = f"the command ended with {status.get('exitcode', status.get('signal'))}: {output.strip()}"
+        return bool(status.get("exitcode") == 0)
+
+    def _ask(self, command: dict[str, Any]) -> Any:
+        """Return the agent's answer, or None when there is none; an empty answer is an empty dict."""
+        if libvirt_qemu is None:
+            raise UnhealthyError("the guest agent cannot be asked: the Python module libvirt_qemu is missing")
+        try:
+            reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(command), _AGENT_TIMEOUT, 0)
+            answer = json.loads(reply)["return"]
+        except libvirt.libvirtError as error:
+            self.last = f"guest agent: {error.get_error_message()}"
+            return None
+        except (ValueError, KeyError, TypeError):
+            self.last = "guest agent: its answer makes no sense"
+            return None
+        self.last = "the guest agent answers"
+        return answer if isinstance(answer, dict) else {}
+
+
+def _decoded(data: Any) -> str:
+    if not isinstance(data, str):
+        return ""
+    return base64.b64decode(data[: 2 * _OUTPUT_SHOWN]).decode(errors="replace")[-_OUTPUT_SHOWN:]

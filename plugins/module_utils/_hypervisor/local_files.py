@@ -1,0 +1,41 @@
+"""Files where the module runs, and its clock."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import datetime, timezone
+
+from .._core.errors import InvalidError
+from .._core.hypervisor import ImageFile
+from .._core.image_format import HEAD_SIZE
+
+_CHUNK = 1024 * 1024
+_BLOCK = 512
+
+
+class LocalFiles:
+    """The calls of ``_core.hypervisor.Hypervisor`` that are about the machine of the module itself."""
+
+    def image_file(self, path: str) -> ImageFile:
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                return ImageFile(path, status.st_size, status.st_blocks * _BLOCK, file.read(HEAD_SIZE))
+        except OSError as error:
+            raise InvalidError(
+                f"cannot read {path}: {error.strerror}; the path is one where the module runs"
+            ) from error
+
+    def file_digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with open(path, "rb") as file:
+                while piece := file.read(_CHUNK):
+                    digest.update(piece)
+        except OSError as error:
+            raise InvalidError(f"cannot read {path}: {error.strerror}") from error
+        return digest.hexdigest()
+
+    def now(self) -> str:
+        return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

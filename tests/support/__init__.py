@@ -1,0 +1,1 @@
+"""What the tests share: running modules and playbooks, asking virsh, things of libvirt that are removed afterwards."""
