@@ -19,7 +19,9 @@ options:
         description: The memory, as a size such as V(2GiB); a bare number is in KiB, as libvirt has it.
         type: str
       storage_size_in_gb:
-        description: The size of the root volume in GiB, at least that of the template's image. It can grow, not shrink.
+        description:
+          - The size of the root volume in GiB, at least that of the template's image. It can grow, not
+            shrink.
         type: int
   networks:
     description: The network cards, in order. By default those of the template.
@@ -36,7 +38,8 @@ options:
         default: virtio
   storage_pools:
     description:
-      - The storage pools that a root volume can be put into. The first with enough space is taken; by default, the template's.
+      - The storage pools that a root volume can be put into. The first with enough space is taken; by
+        default, the template's.
       - The template is looked for in these first, by default in V(default), then in all others.
     type: list
     elements: str

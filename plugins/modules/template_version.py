@@ -10,13 +10,15 @@ module: template_version
 short_description: Publish, relabel or delete a version of a VM template
 version_added: 0.1.0
 description:
-  - A template is a named family of versions. A version is one immutable disk image with a hardware description, numbered
-    1, 2, 3 and so on by the system.
-  - With O(source), the next version is published, unless it is there already. With O(version_name), a version of that name
-    is the same; without it, one with the same content and hardware as the newest version is the same.
-  - Without O(source), what may change of a version is changed, that is O(version_name), O(description), O(labels) and
-    O(lifecycle).
-  - A version is stored in libvirt alone, as two volumes of a storage pool, so that every controller sees the same.
+  - A template is a named family of versions. A version is one immutable disk image with a hardware
+    description, numbered 1, 2, 3 and so on by the system.
+  - With O(source), the next version is published, unless it is there already. With O(version_name), a
+    version of that name is the same; without it, one with the same content and hardware as the newest
+    version is the same.
+  - Without O(source), what may change of a version is changed, that is O(version_name), O(description),
+    O(labels) and O(lifecycle).
+  - A version is stored in libvirt alone, as two volumes of a storage pool, so that every controller sees
+    the same.
 options:
   template:
     description: The name of the template. One to 64 letters, digits, C(.), C(_) and C(-).
@@ -25,9 +27,9 @@ options:
   state:
     description:
       - V(present) publishes or relabels a version.
-      - V(absent) deletes the version that O(version) selects, or, without it, the template with all of its versions. It is
-        refused, and the users are listed, while a VM or a volume uses what is to be deleted. The number of a deleted version
-        is not used again while the template exists.
+      - V(absent) deletes the version that O(version) selects, or, without it, the template with all of
+        its versions. It is refused, and the users are listed, while a VM or a volume uses what is to be
+        deleted. The number of a deleted version is not used again while the template exists.
     type: str
     choices: [present, absent]
     default: present
@@ -36,11 +38,15 @@ options:
     type: str
     default: default
   source:
-    description: What the version is made of. Exactly one of O(source.vm), O(source.volume), O(source.path), O(source.version).
+    description:
+      - What the version is made of. Exactly one of O(source.vm), O(source.volume), O(source.path),
+        O(source.version).
     type: dict
     suboptions:
       vm:
-        description: A VM that is shut off. Its root disk is copied with all that it lies on; its data disks are not.
+        description:
+          - A VM that is shut off. Its root disk is copied with all that it lies on; its data disks are
+            not.
         type: str
       volume:
         description: A volume of O(source.storage_pool), which no running VM uses.
@@ -49,15 +55,18 @@ options:
         description: The storage pool of O(source.volume). By default that of the template.
         type: str
       path:
-        description: A qcow2 or raw disk image, a file where the module runs. It must not refer to other files.
+        description:
+          - A qcow2 or raw disk image, a file where the module runs. It must not refer to other files.
         type: path
       version:
         description:
-          - A version of the same template, by number, by version name, or V(latest). The new version shares its image, and
-            differs in O(hardware).
+          - A version of the same template, by number, by version name, or V(latest). The new version
+            shares its image, and differs in O(hardware).
         type: str
   hardware:
-    description: What is to differ from the hardware of the source, or from the defaults for a source without hardware.
+    description:
+      - What is to differ from the hardware of the source, or from the defaults for a source without
+        hardware.
     type: dict
     suboptions:
       cpus:
@@ -65,8 +74,8 @@ options:
         type: int
       memory:
         description:
-          - The memory, as a size such as V(2GiB); a bare number is in KiB, as libvirt has it. For a path or a volume 1GiB by
-            default.
+          - The memory, as a size such as V(2GiB); a bare number is in KiB, as libvirt has it. For a path
+            or a volume 1GiB by default.
         type: str
       networks:
         description: The network cards. For a path or a volume one on the network V(default) by default.
@@ -90,13 +99,15 @@ options:
         type: str
         choices: [none, vnc, spice]
   create_base:
-    description: Make the template if it does not exist. Without it, an unknown template is an error, so that a typo makes none.
+    description:
+      - Make the template if it does not exist. Without it, an unknown template is an error, so that a
+        typo makes none.
     type: bool
     default: false
   version:
     description:
-      - Selects the version to relabel or to delete, by number, by version name, or V(latest). To relabel, it is V(latest) by
-        default.
+      - Selects the version to relabel or to delete, by number, by version name, or V(latest). To relabel,
+        it is V(latest) by default.
       - With O(source) it is ignored with a warning, as the system numbers the versions.
     type: str
   version_name:
@@ -110,8 +121,8 @@ options:
     type: dict
   lifecycle:
     description:
-      - V(active) versions can be latest; V(candidate) versions are used only where they are named; V(revoked) versions are
-        refused for new VMs and restores.
+      - V(active) versions can be latest; V(candidate) versions are used only where they are named;
+        V(revoked) versions are refused for new VMs and restores.
       - A new version is V(active) by default.
     type: str
     choices: [active, candidate, revoked]
@@ -166,8 +177,8 @@ EXAMPLES = r"""
 RETURN = r"""
 template_version:
   description:
-    - The version, as its manifest has it, with RV(ignore:storage_pool), RV(ignore:latest) and RV(ignore:complete). Empty
-      after a deletion.
+    - The version, as its manifest has it, with RV(ignore:storage_pool), RV(ignore:latest) and
+      RV(ignore:complete). Empty after a deletion.
     - In check mode the C(sha256) of a new image is empty, unless it had to be computed to decide.
   returned: success
   type: dict

@@ -10,7 +10,8 @@ module: template_version_info
 short_description: List the versions of VM templates
 version_added: 0.1.0
 description:
-  - Lists the latest version of each template of a storage pool, or all versions, with the VMs that are on them.
+  - Lists the latest version of each template of a storage pool, or all versions, with the VMs that are on
+    them.
 options:
   template:
     description: Only this template. One that does not exist gives an empty list.
@@ -85,8 +86,8 @@ template_versions:
       type: int
 """
 
-from ..module_utils._core.template_list import list_versions
 from ..module_utils._core.hypervisor import Hypervisor
+from ..module_utils._core.template_list import list_versions
 from ..module_utils._runner import Params, run_info
 
 

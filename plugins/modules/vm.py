@@ -21,7 +21,8 @@ options:
     required: true
   state:
     description:
-      - V(present) makes the VM if it does not exist, and leaves it running or not. V(started) and V(stopped) see to that, too.
+      - V(present) makes the VM if it does not exist, and leaves it running or not. V(started) and
+        V(stopped) see to that, too.
       - V(absent) stops and undefines the VM and deletes its root volumes. Its data volumes are kept, see
         O(delete_data_volumes).
     type: str
@@ -36,7 +37,8 @@ options:
       - A VM that is on another version is an error. V(latest) is only for making a VM.
     type: str
   use_latest_template_version:
-    description: Whether the VM follows the latest version of its template. Only for stateless VMs. By default not.
+    description:
+      - Whether the VM follows the latest version of its template. Only for stateless VMs. By default not.
     type: bool
   stateless:
     description: Whether the VM loses the changes on its root volume at each restore. By default not.
@@ -95,7 +97,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 vm:
-  description: The VM. Empty after a removal. In check mode, what libvirt chooses for a new VM (UUID, MAC addresses) is empty.
+  description:
+    - The VM. Empty after a removal. In check mode, what libvirt chooses for a new VM (UUID, MAC
+      addresses) is empty.
   returned: success
   type: dict
   sample:

@@ -10,7 +10,8 @@ module: vm_info
 short_description: List the VMs that are made from templates
 version_added: 0.1.0
 description:
-  - Lists the VMs of a hypervisor that this collection manages, all of them or those that pass all given filters.
+  - Lists the VMs of a hypervisor that this collection manages, all of them or those that pass all given
+    filters.
 options:
   name:
     description: Only the VM of this name. One that does not exist gives an empty list.
@@ -25,7 +26,8 @@ options:
     description: Only VMs on the version of this number.
     type: int
   outdated:
-    description: Only VMs that are on another version than the one that they follow, or only those that are not.
+    description:
+      - Only VMs that are on another version than the one that they follow, or only those that are not.
     type: bool
   state:
     description: Only VMs in this state.
@@ -60,7 +62,9 @@ vms:
       description: Whether it is on another version than the one that it follows.
       type: bool
     addresses:
-      description: The IP addresses of a running VM by MAC address, from the leases of libvirt's networks or the guest agent.
+      description:
+        - The IP addresses of a running VM by MAC address, from the leases of libvirt's networks or the
+          guest agent.
       type: dict
 """
 

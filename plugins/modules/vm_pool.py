@@ -11,7 +11,8 @@ short_description: Ensure a pool of VMs that are made from one template
 version_added: 0.1.0
 description:
   - Makes, grows, shrinks or removes a set of like VMs, in one call. The members are named C(<vm_pool>-<n>).
-  - The members are not moved to another version; that is a rollout, see the playbook C(golden.libvirt.rollout).
+  - The members are not moved to another version; that is a rollout, see the playbook
+    C(golden.libvirt.rollout).
 options:
   vm_pool:
     description: The name of the pool.
@@ -27,10 +28,10 @@ options:
     type: str
   template_version:
     description:
-      - The version that the members are to be on, by number, by version name, or V(latest). Members that are on another one
-        are outdated, and moved by the next rollout.
-      - A stateless pool follows V(latest) by default. A pool that is not stateless cannot follow latest; for it, V(latest) is
-        the version that is latest now.
+      - The version that the members are to be on, by number, by version name, or V(latest). Members that
+        are on another one are outdated, and moved by the next rollout.
+      - A stateless pool follows V(latest) by default. A pool that is not stateless cannot follow latest;
+        for it, V(latest) is the version that is latest now.
     type: str
   count:
     description:
@@ -38,7 +39,9 @@ options:
       - A lower count removes free members, those with the highest numbers first, and never one that is taken.
     type: int
   stateless:
-    description: Whether the members lose the changes on their roots at each restore. V(true) by default; cannot be changed.
+    description:
+      - Whether the members lose the changes on their roots at each restore. V(true) by default; cannot be
+        changed.
     type: bool
   prestarted:
     description: The number of free VMs that are kept running. 0 by default.

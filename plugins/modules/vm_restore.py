@@ -12,11 +12,12 @@ version_added: 0.1.0
 description:
   - Gives a VM a fresh root volume of a template version. What was on the old root is gone afterwards, unless
     O(keep_previous) is set.
-  - Name, UUID, MAC addresses (and so the IP addresses), description, data volumes, CPUs, memory, devices, nvram, autostart,
-    pool and lease stay.
-  - Everything that can be checked is checked, and the new root is made, before the VM is stopped. When the VM does not come up
-    with the new root, it is put back onto the old one and started again.
-  - A run that was killed leaves the VM on its old or on its new root, complete. The same task run again finishes the job.
+  - Name, UUID, MAC addresses (and so the IP addresses), description, data volumes, CPUs, memory, devices,
+    nvram, autostart, pool and lease stay.
+  - Everything that can be checked is checked, and the new root is made, before the VM is stopped. When
+    the VM does not come up with the new root, it is put back onto the old one and started again.
+  - A run that was killed leaves the VM on its old or on its new root, complete. The same task run again
+    finishes the job.
 options:
   vm:
     description: The VM.
@@ -25,8 +26,8 @@ options:
   state:
     description:
       - V(restored) gives the VM a fresh root.
-      - V(rolled_back) puts the VM back onto the root that its last restore kept (O(keep_previous)). That is as quick as a
-        reboot.
+      - V(rolled_back) puts the VM back onto the root that its last restore kept (O(keep_previous)). That
+        is as quick as a reboot.
     type: str
     choices: [restored, rolled_back]
     default: restored
@@ -36,12 +37,13 @@ options:
   template_version:
     description:
       - The version, by number, by version name, or V(latest).
-      - By default V(latest) if the VM follows it, or with another O(template); else the version that the VM has.
+      - By default V(latest) if the VM follows it, or with another O(template); else the version that the
+        VM has.
     type: str
   root_size:
     description:
-      - The size of the new root volume, such as V(40GiB), at least that of the version's image. It is used only when a new root
-        is made.
+      - The size of the new root volume, such as V(40GiB), at least that of the version's image. It is
+        used only when a new root is made.
       - By default the size that the root has, or that of the image if that is larger.
     type: str
   force:
@@ -69,8 +71,9 @@ options:
     suboptions:
       check:
         description:
-          - V(none) is content when the VM was started; V(agent) when the guest agent answers; V(port) when a connection to
-            O(health.port) is accepted; V(command) when O(health.command) ends with 0 in the guest.
+          - V(none) is content when the VM was started; V(agent) when the guest agent answers; V(port)
+            when a connection to O(health.port) is accepted; V(command) when O(health.command) ends with 0
+            in the guest.
           - A port is tried from where the module runs, so that must reach the guest's network.
         type: str
         choices: [none, agent, port, command]
@@ -80,7 +83,8 @@ options:
         type: int
       command:
         description:
-          - The command for V(command), run in the guest by its agent until it succeeds or the timeout is over.
+          - The command for V(command), run in the guest by its agent until it succeeds or the timeout is
+            over.
           - A list is a program and its arguments; a string is given to C(/bin/sh -c).
         type: raw
       timeout:
@@ -93,13 +97,14 @@ options:
         default: 0
   on_failure:
     description:
-      - V(rollback) puts a VM that does not come up back onto its old root. V(keep) leaves it as it is, to be looked at; the old
-        root is kept until the VM is restored again, or rolled back.
+      - V(rollback) puts a VM that does not come up back onto its old root. V(keep) leaves it as it is, to
+        be looked at; the old root is kept until the VM is restored again, or rolled back.
     type: str
     choices: [rollback, keep]
     default: rollback
   keep_previous:
-    description: Keep the old root volume after success, for O(state=rolled_back). One old root is kept, the last.
+    description:
+      - Keep the old root volume after success, for O(state=rolled_back). One old root is kept, the last.
     type: bool
     default: false
   start:
@@ -153,11 +158,13 @@ previous:
   returned: success and failure, except in check mode
   type: dict
 phases:
-  description: The seconds that each phase took, of C(prepare), C(stop), C(switch), C(boot), C(verify), C(settle).
+  description:
+    - The seconds that each phase took, of C(prepare), C(stop), C(switch), C(boot), C(verify), C(settle).
   returned: success and failure, except in check mode
   type: dict
 downtime:
-  description: The seconds from asking the guest to shut down until it was up again. 0 for a VM that did not run.
+  description:
+    - The seconds from asking the guest to shut down until it was up again. 0 for a VM that did not run.
   returned: success and failure, except in check mode
   type: float
 rolled_back:

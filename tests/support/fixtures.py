@@ -86,7 +86,9 @@ def build_guest(version: str, *flags: str) -> Path:
     if not image.exists():
         GUESTS.mkdir(parents=True, exist_ok=True)
         script = REPOSITORY / "scripts" / "build-guest.sh"
-        subprocess.run(["bash", script, "--version", version, "--output", image, *flags], check=True, capture_output=True)
+        subprocess.run(
+            ["bash", script, "--version", version, "--output", image, *flags], check=True, capture_output=True
+        )
     return image
 
 

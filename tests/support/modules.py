@@ -21,7 +21,7 @@ class ModuleFailed(Exception):
         self.result = result
 
 
-def run_module(name: str, check: bool = False, diff: bool = False, **options: Any) -> Result:
+def run_module(name: str, /, *, check: bool = False, diff: bool = False, **options: Any) -> Result:
     """Run one module of the collection and return its result; a failed one raises ModuleFailed."""
     module = importlib.import_module(f"ansible_collections.golden.libvirt.plugins.modules.{name}")
     printed = io.StringIO()

@@ -36,9 +36,7 @@ def volume_path(storage_pool: str, volume: str) -> str:
 def image_info(storage_pool: str, volume: str) -> dict[str, Any]:
     """Return what qemu-img says about a volume."""
     path = volume_path(storage_pool, volume)
-    done = subprocess.run(
-        ["qemu-img", "info", "-U", "--output=json", path], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -66,12 +66,11 @@ def recognise(file: ImageFile) -> ImageFormat:
         if file.head[offset : offset + len(mark)] == mark:
             raise InvalidError(f"{file.path} is of the format {kind}, not qcow2 or raw; {_REMEDY}")
     if file.head[32769:32774] == b"CD001":
-        raise InvalidError(
-            f"{file.path} is a CD image (ISO), not the disk of an installed system; install a VM from it"
-        )
+        raise InvalidError(f"{file.path} is a CD image (ISO), not the disk of an installed system; install a VM")
     if file.size % _SECTOR or not any(file.head[at : at + len(mark)] == mark for at, mark in _DISK_MARKS):
         raise InvalidError(
-            f"{file.path} is no disk image: it is not qcow2, and as a raw image ({human_size(file.size)}) it has neither "
+            f"{file.path} is no disk image: it is not qcow2, and as a raw image ({human_size(file.size)}) it "
+            "has neither "
             "a partition table nor a file system that is known"
         )
     return ImageFormat("raw", file.size)

@@ -98,7 +98,8 @@ def parse(text: bytes) -> Manifest | None:
         raise InvalidError("it is no manifest of a template version")
     if stored["format"] != FORMAT:
         raise InvalidError(
-            f"its format {stored['format']!r} is not {FORMAT!r}; use the version of this collection that wrote it, or newer"
+            f"its format {stored['format']!r} is not {FORMAT!r}; use the version of this collection that "
+            "wrote it, or newer"
         )
     try:
         return _manifest(stored)

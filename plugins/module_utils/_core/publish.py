@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Callable
 
 from . import domain_xml, image_format, manifest, names, relabel
@@ -64,7 +65,7 @@ class _Content:
     """A source that was looked at: its image, its hardware, and how to get a copy of it.
 
     ``digest`` tells equal content from other content; it is a function because it may have to read all of it.
-    ``copy`` makes the image volume of the given name and returns its SHA-256.
+    ``copy`` makes the image volume of the given name and returns the SHA-256 of its bytes, and ``digest``.
     """
 
     described: dict[str, str]
@@ -72,7 +73,7 @@ class _Content:
     capacity: int
     space: int
     digest: Callable[[], str]
-    copy: Callable[[str], str]
+    copy: Callable[[str], tuple[str, str]]
 
 
 def plan_publish(hv: Hypervisor, request: Request) -> Plan:
@@ -166,7 +167,7 @@ def _from_version(template: Template, version: Manifest, hardware: Hardware) -> 
         capacity=version.image.capacity,
         space=0,
         digest=lambda: version.image.sha256,
-        copy=lambda name: version.image.sha256,
+        copy=lambda name: (version.image.sha256, version.image.sha256),
     )
 
 
@@ -221,13 +222,14 @@ def _from_chain(
     chain = _chain(hv, volume)
     layers = [_layer_digest(hv, layer) for layer in reversed(chain)]
 
+    @lru_cache(maxsize=None)
     def digest() -> str:
         known = [layer() for layer in layers]
         return known[0] if len(known) == 1 else hashlib.sha256(" ".join(known).encode()).hexdigest()
 
-    def copy(name: str) -> str:
+    def copy(name: str) -> tuple[str, str]:
         _copy_image(hv, template.storage_pool, name, volume)
-        return hv.volume_digest(template.storage_pool, name)
+        return hv.volume_digest(template.storage_pool, name), digest()
 
     return _Content(
         described=described,
@@ -247,8 +249,10 @@ def _chain(hv: Hypervisor, volume: Volume) -> list[Volume]:
         below = hv.volume_at(chain[-1].backing_path)
         if below is None or below in chain:
             raise RefusedError(
-                f"volume {chain[-1].name!r} refers to {chain[-1].backing_path}, which is no volume of an active storage "
-                "pool; a source must not read other files of the host: flatten it, or define a storage pool for that folder"
+                f"volume {chain[-1].name!r} refers to {chain[-1].backing_path}, which is no volume of an "
+                "active storage "
+                "pool; a source must not read other files of the host: flatten it, or define a storage pool "
+                "for that folder"
             )
         chain.append(below)
     domain_xml.check_bootable(chain[-1].name, chain[-1].format)
@@ -279,10 +283,11 @@ def _from_path(hv: Hypervisor, template: Template, path: str, request: Request) 
             "convert it with 'qemu-img convert -O raw' first"
         )
 
-    def copy(name: str) -> str:
+    def copy(name: str) -> tuple[str, str]:
         if file_based and found.format == "raw":
             return _upload_raw(hv, template.storage_pool, name, file)
-        return _upload(hv, template.storage_pool, name, file)
+        uploaded = _upload(hv, template.storage_pool, name, file)
+        return uploaded, uploaded
 
     return _Content(
         described={"kind": "path", "name": path},
@@ -313,16 +318,16 @@ def _upload(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -> st
     return hv.upload(storage_pool, name, file.path)
 
 
-def _upload_raw(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -> str:
+def _upload_raw(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -> tuple[str, str]:
     """Bring a raw file into a storage pool whose images are qcow2: upload it beside, and let libvirt convert it."""
     beside = raw_upload(name)
     try:
         raw = hv.create_volume(storage_pool, new_volume(beside, file.size, "raw"))
-        hv.upload(storage_pool, beside, file.path)
+        uploaded = hv.upload(storage_pool, beside, file.path)
         _copy_image(hv, storage_pool, name, raw)
     finally:
         hv.delete_volume(storage_pool, beside)
-    return hv.volume_digest(storage_pool, name)
+    return hv.volume_digest(storage_pool, name), uploaded
 
 
 def raw_upload(image: str) -> str:
@@ -384,9 +389,10 @@ class _Publication:
 
     def make_image(self) -> None:
         self.image_made = True
-        digest = self.content.copy(self.draft.image.volume)
-        image = self.draft.image
-        self.draft = self.draft.revised(image=Image(image.volume, image.format, image.capacity, digest))
+        digest, source_digest = self.content.copy(self.draft.image.volume)
+        self.draft = self.draft.revised(
+            image=replace(self.draft.image, sha256=digest), source={**self.draft.source, "sha256": source_digest}
+        )
 
     def remove_image(self) -> None:
         if self.image_made:
@@ -409,7 +415,8 @@ def _plan_new(hv: Hypervisor, template: Template, request: Request, content: _Co
     storage_pool = hv.storage_pool(template.storage_pool)
     if content.space > storage_pool.available:
         raise RefusedError(
-            f"storage pool {storage_pool.name!r} has {human_size(storage_pool.available)} available, and the image takes "
+            f"storage pool {storage_pool.name!r} has {human_size(storage_pool.available)} available, and the "
+            "image takes "
             f"up to {human_size(content.space)}; free some space (playbook prune), or publish into another storage pool"
         )
     shared = _shared_image(template, request.source)

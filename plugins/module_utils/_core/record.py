@@ -87,7 +87,8 @@ class Record:
     """All that the collection knows about a VM beyond what libvirt knows.
 
     ``generation`` is the highest number that a root volume of the VM ever had; a volume with a higher one was made
-    by a task that did not get to use it. ``follows`` is ``latest`` or the number of the version that the VM is to be on.
+    by a task that did not get to use it. ``follows`` is ``latest``, or the number of the version
+    that the VM is to be on.
     """
 
     root: Root
@@ -212,7 +213,8 @@ def _record(vm: ET.Element, vm_name: str) -> Record:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidError(
-            f"the metadata of VM {vm_name!r} is damaged ({error}); look at it with 'virsh dumpxml {vm_name}' and mend it"
+            f"the metadata of VM {vm_name!r} is damaged ({error}); look at it with 'virsh dumpxml {vm_name}' "
+            "and mend it"
         ) from error
 
 

@@ -56,11 +56,12 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest) -> Plan:
     pool = hv.storage_pool(record.root.storage_pool)
     if pool.available < LEAST_SPACE:
         raise RefusedError(
-            f"storage pool {pool.name!r} has {human_size(pool.available)} available of the {human_size(LEAST_SPACE)} that a "
+            f"storage pool {pool.name!r} has {human_size(pool.available)} available of the "
+            f"{human_size(LEAST_SPACE)} that a "
             f"new root of VM {vm.name!r} needs; free some space (playbook prune)"
         )
     size = request.root_size or _current_capacity(hv, record)
-    new = plan_root(hv, vm.name, pool, template, version, size, record.generation)
+    new = plan_root(hv, vm.name, pool, template, version, size=size, above=record.generation)
     return _Restore(hv, request, vm, record).plan_whole(new.root, new)
 
 
@@ -73,7 +74,8 @@ def plan_rolled_back(hv: Hypervisor, request: RestoreRequest) -> Plan:
         if record.rolled_back:
             return _plan_as_it_is(hv, vm, record, request)
         raise RefusedError(
-            f"VM {vm.name!r} has no previous root to go back to: its last restore did not keep it (keep_previous: true); "
+            f"VM {vm.name!r} has no previous root to go back to: its last restore did not keep it "
+            "(keep_previous: true); "
             "restore it to an older version instead"
         )
     _check_possible(hv, vm, record, request)
@@ -102,11 +104,13 @@ def _look(hv: Hypervisor, request: RestoreRequest) -> tuple[Vm, Record]:
         )
     if record.lease is not None:
         raise RefusedError(
-            f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}; it is restored when it is returned"
+            f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}; it is restored "
+            "when it is returned"
         )
     if vm.root_disk is None:
         raise RefusedError(
-            f"VM {vm.name!r} has no root disk: the volume {record.root.volume!r} is detached; attach it at device id 0 first"
+            f"VM {vm.name!r} has no root disk: the volume {record.root.volume!r} is detached; attach it at "
+            "device id 0 first"
         )
     return vm, record
 
@@ -130,7 +134,8 @@ def _check_possible(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequ
         )
     if vm.domain.managed_save and not (request.force or record.stateless):
         raise RefusedError(
-            f"VM {vm.name!r} has a managed save image, the memory of a guest on its present root; start and stop the VM "
+            f"VM {vm.name!r} has a managed save image, the memory of a guest on its present root; start and "
+            "stop the VM "
             "to use it up, or set 'force: true' to drop it"
         )
 
@@ -141,7 +146,7 @@ def _current_capacity(hv: Hypervisor, record: Record) -> int:
 
 
 def _plan_as_it_is(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequest) -> Plan:
-    """Return the plan for a VM on the right root: only what a run that died before the switch has left is to be done."""
+    """Return the plan for a VM on the right root: only what a run that died before the switch left is to be done."""
     described = describe_vm(vm, Catalogue(hv))
     facts = {"previous": describe_root(record.root), "downtime": 0.0, "phases": {}}
     if record.pending is None:
@@ -271,7 +276,7 @@ class _Restore:
         return Step(say, prepare, undo, phase="prepare")
 
     def _delete_strays(self, new: NewRoot) -> None:
-        """Delete roots with a number that no definition of the VM ever had: runs that died before their switch made them."""
+        """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
         for volume in self.hv.volume_names(new.root.storage_pool):
             number = names.root_generation(self.name, volume)
             if number is not None and number > self.record.generation:

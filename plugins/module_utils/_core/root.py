@@ -66,10 +66,10 @@ def choose_storage_pool(hv: Hypervisor, candidates: list[str]) -> StoragePool:
 
 
 def plan_root(
-    hv: Hypervisor, vm: str, pool: StoragePool, template: Template, version: Manifest, wanted: int, above: int
+    hv: Hypervisor, vm: str, pool: StoragePool, template: Template, version: Manifest, *, size: int = 0, above: int = 0
 ) -> NewRoot:
-    """Return the root to be made for a VM: its number is above ``above`` and all that exist, its size at least that of
-    the version and ``wanted`` bytes."""
+    """Return the root to be made for a VM: its number is above ``above`` and those that exist in the storage pool, its
+    size at least that of the image and ``size`` bytes."""
     existing = (names.root_generation(vm, volume) for volume in hv.volume_names(pool.name))
     generation = max(above, *(number or 0 for number in existing), 0) + 1
     name = names.root_volume(vm, generation)
@@ -77,7 +77,7 @@ def plan_root(
         root=Root(name, pool.name, template.name, template.storage_pool, version.version),
         version=version,
         path=f"{pool.path.rstrip('/')}/{name}",
-        capacity=max(version.image.capacity, wanted),
+        capacity=max(version.image.capacity, size),
     )
 
 
@@ -95,7 +95,8 @@ def make_root(hv: Hypervisor, new: NewRoot) -> Volume:
     image = hv.volume(new.root.template_storage_pool, new.version.image.volume)
     if image is None:
         raise NotFoundError(
-            f"the image {new.version.image.volume!r} of template {new.version.template!r} version {new.version.version} "
+            f"the image {new.version.image.volume!r} of template {new.version.template!r} version "
+            f"{new.version.version} "
             f"is not in storage pool {new.root.template_storage_pool!r}; refresh the storage pool, or publish it again"
         )
     # The format as it was published: libvirt may not have looked into a fresh image yet.

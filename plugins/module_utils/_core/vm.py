@@ -95,12 +95,14 @@ def check_follows(request: VmRequest) -> None:
     """Refuse a VM that is to follow latest and to keep its root's changes: it cannot do both."""
     if request.use_latest_template_version and request.stateless is False:
         raise InvalidError(
-            f"VM {request.name!r} is not stateless, so it cannot follow the latest version: moving it would lose what is "
+            f"VM {request.name!r} is not stateless, so it cannot follow the latest version: moving it would "
+            "lose what is "
             "on its root; set 'stateless: true', or move it deliberately with vm_restore"
         )
     if request.use_latest_template_version and not request.stateless:
         raise InvalidError(
-            f"VM {request.name!r}: use_latest_template_version needs 'stateless: true', as each move loses what is on the root"
+            f"VM {request.name!r}: use_latest_template_version needs 'stateless: true', as each move loses "
+            "what is on the root"
         )
 
 
@@ -112,7 +114,7 @@ def _plan_new_root(hv: Hypervisor, request: VmRequest, template: Template, versi
     wanted = request.size.storage
     check_root_size(version, wanted, f"size.storage_size_in_gb of VM {request.name!r}")
     pool = choose_storage_pool(hv, list(request.storage_pools) or [template.storage_pool])
-    return plan_root(hv, request.name, pool, template, version, wanted or 0, 0)
+    return plan_root(hv, request.name, pool, template, version, size=wanted or 0)
 
 
 def _plan_completion(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: Vm, record: Record) -> Plan:
@@ -139,6 +141,7 @@ class _Creation:
         request: VmRequest,
         new: NewRoot,
         record: Record,
+        *,
         defined: Vm | None = None,
     ) -> None:
         self.hv = hv
@@ -160,7 +163,7 @@ class _Creation:
         if request.autostart:
             steps.append(Step(f"let VM {name!r} start with its host", lambda: self.hv.set_autostart(name, True)))
         if request.state == STARTED:
-            steps.append(Step(f"start VM {name!r}", lambda: self.hv.start(name), lambda: self._stop()))
+            steps.append(Step(f"start VM {name!r}", lambda: self.hv.start(name), self._stop))
         return Plan({}, describe_vm(self._predicted(), self.catalogue), tuple(steps), look=_looker(self.hv, name))
 
     def _xml(self, virt_type: str, record: Record) -> str:
@@ -321,7 +324,8 @@ def _grow_root(hv: Hypervisor, request: VmRequest, vm: Vm, record: Record) -> li
         return []
     if wanted < volume.capacity:
         raise RefusedError(
-            f"the root of VM {vm.name!r} has {human_size(volume.capacity)}, more than the {wanted // GIB} GiB that are wanted; "
+            f"the root of VM {vm.name!r} has {human_size(volume.capacity)}, more than the {wanted // GIB} GiB "
+            "that are wanted; "
             "a disk cannot be made smaller without losing what is on it"
         )
     if vm.domain.active:
@@ -402,7 +406,8 @@ def _check_only_ours(hv: Hypervisor, vm: Vm, data: list[tuple[str, str]]) -> Non
             shared = paths.intersection(disk.source for disk in domain_xml.read(other).disks)
             if shared:
                 raise RefusedError(
-                    f"the data volume {', '.join(sorted(shared))} of VM {vm.name!r} is in use by VM {other.name!r}, too; "
+                    f"the data volume {', '.join(sorted(shared))} of VM {vm.name!r} is in use by VM "
+                    f"{other.name!r}, too; "
                     "detach it there first, or remove this VM without delete_data_volumes"
                 )
 

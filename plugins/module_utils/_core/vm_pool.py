@@ -236,7 +236,8 @@ class _PoolChange:
         free = [member for member in self.members if member.free]
         if len(free) < surplus:
             raise RefusedError(
-                f"VM pool {self.request.vm_pool!r} is to lose {surplus} of its {len(self.members)} VMs, and only {len(free)} "
+                f"VM pool {self.request.vm_pool!r} is to lose {surplus} of its {len(self.members)} VMs, and "
+                f"only {len(free)} "
                 "are free; wait until more are returned, or lower the count less"
             )
         leaving = free[-surplus:]

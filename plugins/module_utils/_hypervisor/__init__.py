@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .connection import LIBVIRT_IMPORT_ERROR, Connection
+from .connection import Connection
 from .domains import DomainCalls
+from .library import LIBVIRT_IMPORT_ERROR
 from .local_files import LocalFiles
 from .storage import StorageCalls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .connection import libvirt
+from .library import libvirt
 
 
 def addresses(domain: Any) -> dict[str, list[str]]:

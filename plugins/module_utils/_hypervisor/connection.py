@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
 from .._core.errors import HypervisorError
 from .._core.hypervisor import Host
-
-try:
-    import libvirt
-
-    LIBVIRT_IMPORT_ERROR = None
-except ImportError:
-    libvirt = None
-    LIBVIRT_IMPORT_ERROR = traceback.format_exc()
+from .library import libvirt
 
 _LOOK_AGAIN = 1.0
 """Seconds after which a wait looks again although no event came: an event can be lost when libvirtd restarts."""

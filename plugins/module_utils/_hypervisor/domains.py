@@ -10,8 +10,9 @@ from .._core.errors import ExistsError, HypervisorError, NotFoundError, TimedOut
 from .._core.hypervisor import PAUSED, RUNNING, SHUT_OFF, Domain, Health, Host, Shutdown
 from .._core.record import NAMESPACE, PREFIX
 from .addresses import addresses
-from .connection import Connection, libvirt, translated
+from .connection import Connection, translated
 from .health import wait_healthy
+from .library import libvirt
 
 _ASK_AGAIN = 10.0
 """Seconds after which a guest that was asked to shut down is asked again: early in its boot it does not listen."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
 from typing import Any
 
 from .._core.errors import UnhealthyError
 from .._core.hypervisor import Health
 from .addresses import addresses
-from .connection import Connection, libvirt
-
-try:
-    import libvirt_qemu
-except ImportError:
-    libvirt_qemu = None
+from .connection import Connection
+from .library import libvirt, libvirt_qemu
 
 _LOOK_AGAIN = 0.2
 """Seconds between two looks at what has no libvirt event: the agent's answer, a port, a command's result."""
@@ -74,7 +69,8 @@ class _Probe:
             )
         ):
             raise UnhealthyError(
-                f"VM {self.domain.name()!r} stands still (crashed, or an input/output error of a disk); look at its console "
+                f"VM {self.domain.name()!r} stands still (crashed, or an input/output error of a disk); look "
+                "at its console "
                 "and at the log of QEMU on the hypervisor"
             )
 
@@ -117,8 +113,6 @@ class _Probe:
 
     def _ask(self, command: dict[str, Any]) -> Any:
         """Return the agent's answer, or None when there is none; an empty answer is an empty dict."""
-        if libvirt_qemu is None:
-            raise UnhealthyError("the guest agent cannot be asked: the Python module libvirt_qemu is missing")
         try:
             reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(command), _AGENT_TIMEOUT, 0)
             answer = json.loads(reply)["return"]

@@ -11,7 +11,8 @@ from typing import Any
 from .._core import volume_xml
 from .._core.errors import ExistsError, HypervisorError, InvalidError, NotFoundError, RefusedError
 from .._core.hypervisor import StoragePool, Volume
-from .connection import Connection, libvirt, translated
+from .connection import Connection, translated
+from .library import libvirt
 
 _CHUNK = 256 * 1000
 """Bytes that are sent at once; libvirt's messages have room for some more."""
@@ -185,7 +186,7 @@ def _creating(storage_pool: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        message = error.get_error_message()
+        message = error.get_error_message() or ""
         taken = error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST or "already in use" in message
         kind = ExistsError if taken else HypervisorError
         raise kind(f"cannot create a volume in storage pool {storage_pool!r}: {message}") from error

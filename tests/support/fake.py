@@ -1,0 +1,519 @@
+"""A hypervisor in memory: it takes the XML that libvirt takes, keeps what libvirt keeps and refuses what libvirt refuses.
+
+Tests look at its state (``state()``), not at its calls. Calls are only counted, so that any of them can be made to fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
+    ExistsError,
+    HypervisorError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    TimedOutError,
+    UnhealthyError,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import (
+    PAUSED,
+    RUNNING,
+    SHUT_OFF,
+    Domain,
+    Health,
+    Host,
+    ImageFile,
+    Shutdown,
+    StoragePool,
+    Volume,
+)
+
+NAMESPACE = "https://golden.libvirt/vm/1"
+HEAD = 68 * 1024
+NOW = "2026-11-20T07:00:00Z"
+
+
+class Died(BaseException):
+    """The process was killed: no handler of errors runs that is not one of everything."""
+
+
+@dataclass
+class FakeVolume:
+    """A volume; ``content`` is what was written into it, not what lies below it."""
+
+    name: str
+    path: str
+    format: str
+    capacity: int
+    backing: str
+    backing_format: str
+    read_only: bool
+    content: bytes = b""
+
+
+@dataclass
+class FakePool:
+    """A storage pool. Every volume takes the bytes of its content."""
+
+    name: str
+    type: str = "dir"
+    active: bool = True
+    capacity: int = 100 * 1024**3
+    volumes: dict[str, FakeVolume] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Where its volumes are."""
+        return f"/pools/{self.name}"
+
+    @property
+    def allocation(self) -> int:
+        """The bytes that its volumes take."""
+        return sum(len(volume.content) for volume in self.volumes.values())
+
+
+@dataclass
+class FakeDomain:
+    """A domain: ``stored`` is its stored definition, ``live`` that of its running instance."""
+
+    name: str
+    uuid: str
+    stored: str
+    live: str | None = None
+    paused: bool = False
+    persistent: bool = True
+    autostart: bool = False
+    managed_save: bool = False
+    snapshots: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """Its state in libvirt's words."""
+        if self.live is None:
+            return SHUT_OFF
+        return PAUSED if self.paused else RUNNING
+
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def counted(call: Call) -> Call:
+    """Make a call of the hypervisor one that can be made to fail."""
+
+    @functools.wraps(call)
+    def wrapper(self: FakeHypervisor, *arguments: Any) -> Any:
+        for action in self.before.pop(call.__name__, []):
+            action()
+        number, self.calls = self.calls, self.calls + 1
+        fault = self._fault if self._fault is not None and self._fault[0] == number else None
+        if fault is None:
+            return call(self, *arguments)
+        self._fault = None
+        _number, after, error = fault
+        if after:
+            call(self, *arguments)
+        raise error(f"{call.__name__} was made to fail")
+
+    return wrapper  # type: ignore[return-value]
+
+
+class FakeHypervisor:
+    """One connection to a hypervisor that exists only here."""
+
+    def __init__(self, *storage_pools: FakePool) -> None:
+        self.pools = {pool.name: pool for pool in storage_pools or (FakePool("default"),)}
+        self.vms: dict[str, FakeDomain] = {}
+        self.files: dict[str, bytes] = {}
+        self.stubborn: set[str] = set()
+        """VMs whose guests do not shut down when asked."""
+        self.unhealthy: set[str] = set()
+        """Names of volumes: a guest with one of them in its root's chain does not come up."""
+        self.unstartable: set[str] = set()
+        """Names of volumes: a VM with one of them in its root's chain cannot be started."""
+        self.calls = 0
+        self.before: dict[str, list[Callable[[], None]]] = {}
+        self._fault: tuple[int, bool, Callable[[str], BaseException]] | None = None
+
+    # --- what tests do to it, and look at --------------------------------------------------------------------------
+
+    def fail_at(self, number: int, after: bool = False) -> None:
+        """Let the call of this number, counted from now, be refused, or be carried out and yet reported as failed."""
+        self._fault = (self.calls + number, after, HypervisorError)
+
+    def die_at(self, number: int, after: bool = False) -> None:
+        """Let the process be killed at the call of this number, counted from now, before or after it is carried out."""
+        self._fault = (self.calls + number, after, Died)
+
+    def meanwhile(self, call: str, action: Callable[[], None]) -> None:
+        """Let another task do something just before the next call of this name."""
+        self.before.setdefault(call, []).append(action)
+
+    def heal(self) -> None:
+        """Take back what was to fail."""
+        self._fault = None
+
+    def state(self) -> dict[str, Any]:
+        """Return all that there is, to be compared."""
+        return {
+            "volumes": {
+                (pool.name, volume.name): (volume.format, volume.capacity, volume.backing, volume.content)
+                for pool in self.pools.values()
+                for volume in pool.volumes.values()
+            },
+            "domains": {
+                vm.name: (
+                    ET.canonicalize(vm.stored, strip_text=True),
+                    vm.state,
+                    vm.persistent,
+                    vm.autostart,
+                    vm.managed_save,
+                )
+                for vm in self.vms.values()
+            },
+        }
+
+    def names(self, storage_pool: str = "default") -> list[str]:
+        """Return the names of the volumes of a storage pool, without counting as a call."""
+        return sorted(self.pools[storage_pool].volumes)
+
+    def disk_paths(self, name: str, live: bool = False) -> list[str]:
+        """Return the paths of a VM's disks."""
+        vm = self.vms[name]
+        xml = vm.live if live else vm.stored
+        return [source.attrib["file"] for source in ET.fromstring(xml or "<x/>").iterfind("devices/disk/source[@file]")]
+
+    def chain(self, path: str) -> list[FakeVolume]:
+        """Return the volume at a path and those below it, top first; one that is missing is an error of libvirt."""
+        found: list[FakeVolume] = []
+        while path:
+            volume = self._at(path)
+            if volume is None:
+                raise HypervisorError(f"Cannot access storage file '{path}'")
+            found.append(volume)
+            path = volume.backing
+        return found
+
+    # --- domains ---------------------------------------------------------------------------------------------------
+
+    @counted
+    def host(self) -> Host:
+        return Host("fake", "x86_64")
+
+    @counted
+    def domains(self) -> list[Domain]:
+        return [self._value(self.vms[name]) for name in sorted(self.vms)]
+
+    @counted
+    def domain(self, name: str) -> Domain | None:
+        return self._value(self.vms[name]) if name in self.vms else None
+
+    @counted
+    def snapshots(self, name: str) -> list[str]:
+        return list(self._vm(name).snapshots)
+
+    @counted
+    def define(self, xml: str) -> None:
+        domain = ET.fromstring(xml)
+        name, identity = domain.findtext("name", ""), domain.findtext("uuid")
+        if domain.tag != "domain" or not domain.get("type") or not name or domain.find("memory") is None:
+            raise HypervisorError("XML error: no type, name or memory")
+        known = self.vms.get(name)
+        if known is not None and known.uuid != identity:
+            raise ExistsError(f"operation failed: domain '{name}' already exists with uuid {known.uuid}")
+        for other in self.vms.values():
+            if other.uuid == identity and other.name != name:
+                raise HypervisorError(f"operation failed: domain '{other.name}' is already defined with uuid {identity}")
+        identity = _complete(domain)
+        stored = ET.tostring(domain, encoding="unicode")
+        if known is None:
+            self.vms[name] = FakeDomain(name, identity, stored)
+        else:
+            known.stored, known.persistent = stored, True
+
+    @counted
+    def set_metadata(self, name: str, xml: str) -> None:
+        vm = self._vm(name)
+        vm.stored = _with_metadata(vm.stored, xml)
+        if vm.live is not None:
+            vm.live = _with_metadata(vm.live, xml)
+
+    @counted
+    def undefine(self, name: str) -> None:
+        vm = self.vms.get(name)
+        if vm is None:
+            return
+        if vm.snapshots:
+            raise HypervisorError(f"Requested operation is not valid: cannot delete domain with {len(vm.snapshots)} snapshots")
+        vm.persistent = vm.managed_save = vm.autostart = False
+        if vm.live is None:
+            del self.vms[name]
+
+    @counted
+    def start(self, name: str) -> None:
+        vm = self._vm(name)
+        if vm.live is not None:
+            return
+        for path in self.disk_paths(name):
+            chain = self.chain(path)
+            if chain[0].read_only:
+                raise HypervisorError(f"Could not open '{path}': Permission denied")
+            if self.unstartable.intersection(volume.name for volume in chain):
+                raise HypervisorError("internal error: process exited while connecting to monitor")
+        vm.live, vm.paused, vm.managed_save = vm.stored, False, False
+
+    @counted
+    def stop(self, name: str, shutdown: Shutdown) -> None:
+        vm = self.vms.get(name)
+        if vm is None or vm.live is None:
+            return
+        if name in self.stubborn and shutdown.mode == "graceful":
+            raise TimedOutError(f"VM {name!r} did not shut down within {shutdown.timeout} seconds")
+        vm.live = None
+        if not vm.persistent:
+            del self.vms[name]
+
+    @counted
+    def drop_managed_save(self, name: str) -> None:
+        self._vm(name).managed_save = False
+
+    @counted
+    def set_autostart(self, name: str, autostart: bool) -> None:
+        self._vm(name).autostart = autostart
+
+    @counted
+    def wait_healthy(self, name: str, health: Health) -> None:
+        vm = self._vm(name)
+        if vm.live is None:
+            raise UnhealthyError(f"VM {name!r} went down while it was waited for")
+        chain = self.chain(self.disk_paths(name, live=True)[0])
+        if self.unhealthy.intersection(volume.name for volume in chain):
+            raise UnhealthyError(f"VM {name!r} did not pass its health check {health.check!r}")
+
+    @counted
+    def addresses(self, name: str) -> dict[str, list[str]]:
+        vm = self.vms.get(name)
+        macs = ET.fromstring(vm.live).iterfind("devices/interface/mac") if vm is not None and vm.live else ()
+        return {mac.attrib["address"]: [f"192.0.2.{index}"] for index, mac in enumerate(macs, 10)}
+
+    @counted
+    def virt_type(self) -> str:
+        return "qemu"
+
+    # --- storage ---------------------------------------------------------------------------------------------------
+
+    @counted
+    def storage_pools(self) -> list[StoragePool]:
+        return [_pool_value(self.pools[name]) for name in sorted(self.pools)]
+
+    @counted
+    def storage_pool(self, name: str) -> StoragePool:
+        return _pool_value(self._pool(name))
+
+    @counted
+    def volume_names(self, storage_pool: str) -> list[str]:
+        return sorted(self._pool(storage_pool).volumes)
+
+    @counted
+    def volumes(self, storage_pool: str) -> list[Volume]:
+        pool = self._pool(storage_pool)
+        return [_volume_value(pool.volumes[name], pool) for name in sorted(pool.volumes)]
+
+    @counted
+    def volume(self, storage_pool: str, name: str) -> Volume | None:
+        pool = self._pool(storage_pool)
+        return _volume_value(pool.volumes[name], pool) if name in pool.volumes else None
+
+    @counted
+    def volume_at(self, path: str) -> Volume | None:
+        for pool in self.pools.values():
+            for volume in pool.volumes.values():
+                if volume.path == path and pool.active:
+                    return _volume_value(volume, pool)
+        return None
+
+    @counted
+    def create_volume(self, storage_pool: str, xml: str) -> Volume:
+        return self._create(storage_pool, xml, b"")
+
+    @counted
+    def copy_volume(self, storage_pool: str, xml: str, source: Volume) -> Volume:
+        content = b"".join(volume.content for volume in reversed(self.chain(source.path)))
+        return self._create(storage_pool, xml, content)
+
+    @counted
+    def delete_volume(self, storage_pool: str, name: str) -> None:
+        volume = self._pool(storage_pool).volumes.get(name)
+        if volume is None:
+            return
+        for vm in self.vms.values():
+            assert vm.live is None or volume.path not in self.disk_paths(vm.name, live=True), (
+                f"{name} is deleted below the running VM {vm.name}"
+            )
+        for pool in self.pools.values():
+            overlays = [other.name for other in pool.volumes.values() if other.backing == volume.path]
+            assert not overlays, f"{name} is deleted below {overlays}"
+        del self._pool(storage_pool).volumes[name]
+
+    @counted
+    def resize_volume(self, storage_pool: str, name: str, capacity: int) -> None:
+        volume = self._volume(storage_pool, name)
+        if capacity < volume.capacity:
+            raise HypervisorError("invalid argument: Can't shrink capacity below current capacity unless shrink flag")
+        volume.capacity = capacity
+
+    @counted
+    def read_volume(self, storage_pool: str, name: str, size: int) -> bytes:
+        if name not in self._pool(storage_pool).volumes:
+            raise NotFoundError(f"there is no volume {name!r} in storage pool {storage_pool!r}")
+        return self._bytes(self._volume(storage_pool, name))[:size]
+
+    @counted
+    def write_volume(self, storage_pool: str, name: str, content: bytes) -> None:
+        volume = self._volume(storage_pool, name)
+        volume.content = content + volume.content[len(content) :]
+
+    @counted
+    def volume_digest(self, storage_pool: str, name: str) -> str:
+        return hashlib.sha256(self._bytes(self._volume(storage_pool, name))).hexdigest()
+
+    # --- files where the module runs -------------------------------------------------------------------------------
+
+    @counted
+    def image_file(self, path: str) -> ImageFile:
+        content = self._file(path)
+        return ImageFile(path, len(content), len(content), content[:HEAD])
+
+    @counted
+    def file_digest(self, path: str) -> str:
+        return hashlib.sha256(self._file(path)).hexdigest()
+
+    @counted
+    def upload(self, storage_pool: str, name: str, path: str) -> str:
+        content = self._file(path)
+        self._volume(storage_pool, name).content = content
+        return hashlib.sha256(content).hexdigest()
+
+    @counted
+    def now(self) -> str:
+        return NOW
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    def _vm(self, name: str) -> FakeDomain:
+        if name not in self.vms:
+            raise NotFoundError(f"there is no VM {name!r}")
+        return self.vms[name]
+
+    def _pool(self, name: str) -> FakePool:
+        if name not in self.pools:
+            raise NotFoundError(f"there is no storage pool {name!r}")
+        if not self.pools[name].active:
+            raise RefusedError(f"storage pool {name!r} is inactive")
+        return self.pools[name]
+
+    def _volume(self, storage_pool: str, name: str) -> FakeVolume:
+        volume = self._pool(storage_pool).volumes.get(name)
+        if volume is None:
+            raise HypervisorError(f"Storage volume not found: no storage vol with matching name '{name}'")
+        return volume
+
+    def _at(self, path: str) -> FakeVolume | None:
+        volumes = (volume for pool in self.pools.values() for volume in pool.volumes.values())
+        return next((volume for volume in volumes if volume.path == path), None)
+
+    def _file(self, path: str) -> bytes:
+        if path not in self.files:
+            raise InvalidError(f"cannot read {path}: No such file or directory")
+        return self.files[path]
+
+    def _create(self, storage_pool: str, xml: str, content: bytes) -> Volume:
+        pool = self._pool(storage_pool)
+        volume = ET.fromstring(xml)
+        name, capacity = volume.findtext("name", ""), volume.find("capacity")
+        if not name or "/" in name or capacity is None or capacity.get("unit") != "bytes":
+            raise HypervisorError("XML error: a volume without a good name, or with another capacity than in bytes")
+        if name in pool.volumes:
+            raise ExistsError(f"storage volume '{name}' exists already")
+        target = volume.find("target/format")
+        backing = volume.findtext("backingStore/path", "")
+        below = volume.find("backingStore/format")
+        if backing and self._at(backing) is None:
+            raise HypervisorError(f"inaccessible backing storage volume {backing}")
+        made = FakeVolume(
+            name=name,
+            path=f"{pool.path}/{name}",
+            format="raw" if target is None else target.get("type", "raw"),
+            capacity=int(capacity.text or "0"),
+            backing=backing,
+            backing_format="raw" if below is None else below.get("type", "raw"),
+            read_only=volume.findtext("target/permissions/mode") == "0444",
+            content=content,
+        )
+        pool.volumes[name] = made
+        return _volume_value(made, pool)
+
+    @staticmethod
+    def _bytes(volume: FakeVolume) -> bytes:
+        return volume.content.ljust(volume.capacity, b"\0") if volume.capacity <= HEAD else volume.content
+
+    @staticmethod
+    def _value(vm: FakeDomain) -> Domain:
+        xml = vm.stored if vm.persistent or vm.live is None else vm.live
+        return Domain(vm.name, vm.uuid, vm.state, vm.persistent, vm.autostart, vm.managed_save, xml)
+
+
+def _complete(domain: ET.Element) -> str:
+    """Fill in what libvirt fills in: UUID and MAC addresses; return the UUID."""
+    name = domain.findtext("name", "")
+    identity = domain.find("uuid")
+    if identity is None:
+        identity = ET.Element("uuid")
+        identity.text = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+        domain.insert(1, identity)
+    for index, nic in enumerate(domain.iterfind("devices/interface")):
+        if nic.find("mac") is None:
+            digest = hashlib.sha256(f"{name} {index}".encode()).hexdigest()
+            nic.insert(0, ET.Element("mac", address=f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"))
+    return identity.text or ""
+
+
+def _with_metadata(definition: str, xml: str) -> str:
+    """Replace our element; libvirt puts the namespace on all of an element that comes without one."""
+    domain, ours = ET.fromstring(definition), ET.fromstring(xml)
+    for element in ours.iter():
+        element.tag = f"{{{NAMESPACE}}}{element.tag}"
+    metadata = domain.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(domain, "metadata")
+    for old in metadata.findall(f"{{{NAMESPACE}}}*"):
+        metadata.remove(old)
+    metadata.append(ours)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _pool_value(pool: FakePool) -> StoragePool:
+    if not pool.active:
+        return StoragePool(pool.name, pool.type, False, pool.path, 0, 0, 0)
+    free = pool.capacity - pool.allocation
+    return StoragePool(pool.name, pool.type, True, pool.path, pool.capacity, pool.allocation, free)
+
+
+def _volume_value(volume: FakeVolume, pool: FakePool) -> Volume:
+    return Volume(
+        name=volume.name,
+        storage_pool=pool.name,
+        path=volume.path,
+        type="file" if pool.type == "dir" else "block",
+        format=volume.format,
+        capacity=volume.capacity,
+        allocation=len(volume.content),
+        backing_path=volume.backing,
+        backing_format=volume.backing_format if volume.backing else "raw",
+    )
