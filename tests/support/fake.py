@@ -41,7 +41,7 @@ NOW = "2026-11-20T07:00:00Z"
 
 
 class Died(BaseException):
-    """The process was killed: no handler of errors runs that is not one of everything."""
+    """The process was killed: whatever it still tries, no call reaches the hypervisor any more."""
 
 
 @dataclass
@@ -109,17 +109,19 @@ def counted(call: Call) -> Call:
 
     @functools.wraps(call)
     def wrapper(self: FakeHypervisor, *arguments: Any) -> Any:
+        if self._dead:
+            raise Died("a dead process makes no calls")
         for action in self.before.pop(call.__name__, []):
             action()
         number, self.calls = self.calls, self.calls + 1
-        fault = self._fault if self._fault is not None and self._fault[0] == number else None
-        if fault is None:
+        if self._fault is None or self._fault[0] != number:
             return call(self, *arguments)
-        self._fault = None
-        _number, after, error = fault
+        (_number, after, deadly), self._fault = self._fault, None
         if after:
             call(self, *arguments)
-        raise error(f"{call.__name__} was made to fail")
+        self._dead = deadly
+        said = f"{call.__name__} was made to fail"
+        raise Died(said) if deadly else HypervisorError(said)
 
     return wrapper  # type: ignore[return-value]
 
@@ -139,25 +141,26 @@ class FakeHypervisor:
         """Names of volumes: a VM with one of them in its root's chain cannot be started."""
         self.calls = 0
         self.before: dict[str, list[Callable[[], None]]] = {}
-        self._fault: tuple[int, bool, Callable[[str], BaseException]] | None = None
+        self._fault: tuple[int, bool, bool] | None = None
+        self._dead = False
 
     # --- what tests do to it, and look at --------------------------------------------------------------------------
 
     def fail_at(self, number: int, after: bool = False) -> None:
         """Let the call of this number, counted from now, be refused, or be carried out and yet reported as failed."""
-        self._fault = (self.calls + number, after, HypervisorError)
+        self._fault = (self.calls + number, after, False)
 
     def die_at(self, number: int, after: bool = False) -> None:
         """Let the process be killed at the call of this number, counted from now, before or after it is carried out."""
-        self._fault = (self.calls + number, after, Died)
+        self._fault = (self.calls + number, after, True)
 
     def meanwhile(self, call: str, action: Callable[[], None]) -> None:
         """Let another task do something just before the next call of this name."""
         self.before.setdefault(call, []).append(action)
 
-    def heal(self) -> None:
-        """Take back what was to fail."""
-        self._fault = None
+    def revive(self) -> None:
+        """Let a new process use the connection, and nothing fail any more."""
+        self._fault, self._dead = None, False
 
     def state(self) -> dict[str, Any]:
         """Return all that there is, to be compared."""
@@ -229,7 +232,9 @@ class FakeHypervisor:
             raise ExistsError(f"operation failed: domain '{name}' already exists with uuid {known.uuid}")
         for other in self.vms.values():
             if other.uuid == identity and other.name != name:
-                raise HypervisorError(f"operation failed: domain '{other.name}' is already defined with uuid {identity}")
+                raise HypervisorError(
+                    f"operation failed: domain '{other.name}' is already defined with uuid {identity}"
+                )
         identity = _complete(domain)
         stored = ET.tostring(domain, encoding="unicode")
         if known is None:
@@ -250,7 +255,9 @@ class FakeHypervisor:
         if vm is None:
             return
         if vm.snapshots:
-            raise HypervisorError(f"Requested operation is not valid: cannot delete domain with {len(vm.snapshots)} snapshots")
+            raise HypervisorError(
+                f"Requested operation is not valid: cannot delete domain with {len(vm.snapshots)} snapshots"
+            )
         vm.persistent = vm.managed_save = vm.autostart = False
         if vm.live is None:
             del self.vms[name]

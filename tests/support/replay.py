@@ -22,7 +22,8 @@ def replay(name: str, /, **options: Any) -> Result:
     done = run_module(name, diff=True, **options)
     again = run_module(name, diff=True, **options)
     key = OBJECT[name]
-    assert predicted["changed"] and done["changed"], "it was there already: the test begins in the wrong state"
+    assert predicted["changed"], "there is nothing to do: the test begins in the wrong state"
+    assert done["changed"]
     assert not again["changed"], f"the second run changes something: {again.get('diff')}"
     assert known(predicted[key], key) == known(done[key], key), "check mode has not told the truth"
     assert again[key] == done[key]

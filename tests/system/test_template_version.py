@@ -105,9 +105,7 @@ def test_publish_from_a_vm_flattens_its_root(site: Site, empty_disk: Path) -> No
     run_module("vm", name=site.vm("builder"), template="web", storage_pools=[site.storage_pool])
     root = volume_path(site.storage_pool, f"{site.vm('builder')}.root.1.qcow2")
     subprocess.run(["qemu-io", "-c", "write -P 9 8M 1M", root], check=True, capture_output=True)
-    done = replay(
-        "template_version", template="web", storage_pool=site.storage_pool, source={"vm": site.vm("builder")}
-    )
+    done = replay("template_version", template="web", storage_pool=site.storage_pool, source={"vm": site.vm("builder")})
     version = done["template_version"]
     assert version["version"] == 2
     info = image_info(site.storage_pool, "web.v2.qcow2")
@@ -121,9 +119,7 @@ def test_publish_from_a_foreign_vm_takes_its_identity_out(site: Site, empty_disk
     disk = make_disk(site.folder / "foreign.qcow2", mark="foreign")
     virsh("pool-refresh", site.storage_pool)
     vm = make_vm(site, "foreign", str(disk))
-    run_module(
-        "template_version", template="web", storage_pool=site.storage_pool, create_base=True, source={"vm": vm}
-    )
+    run_module("template_version", template="web", storage_pool=site.storage_pool, create_base=True, source={"vm": vm})
     xml = manifest(site, 1)["domain_xml"]
     for secret in (vm, virsh("domuuid", vm), "sesame", str(disk)):
         assert secret not in xml
@@ -303,9 +299,7 @@ def test_a_revoked_version_makes_no_vm(site: Site, empty_disk: Path) -> None:
     publish(site, empty_disk)
     run_module("template_version", template="web", storage_pool=site.storage_pool, version="1", lifecycle="revoked")
     with pytest.raises(ModuleFailed, match="revoked"):
-        run_module(
-            "vm", name=site.vm("a"), template="web", template_version="1", storage_pools=[site.storage_pool]
-        )
+        run_module("vm", name=site.vm("a"), template="web", template_version="1", storage_pools=[site.storage_pool])
     assert site.vms == []
 
 

@@ -11,7 +11,7 @@ from .domain_xml import Vm
 from .errors import InvalidError, NotFoundError, RefusedError
 from .hypervisor import Domain, Hypervisor, Volume
 from .manifest import Manifest
-from .record import Record
+from .record import Record, Root
 
 
 @dataclass(frozen=True)
@@ -199,24 +199,29 @@ class Usage:
         return sorted(found)
 
     def _overlays(self, image_path: str) -> set[str]:
-        """Return the volumes on the image that belong to no VM of this hypervisor, or to one of its VMs' disks."""
-        holders = {disk.source: vm.name for vm in self.vms for disk in vm.disks if disk.source}
+        """Return what lies on the image: the VMs whose disks or kept roots do, and the volumes that are no VM's."""
+        by_path = {disk.source: vm.name for vm in self.vms for disk in vm.disks if disk.source}
+        by_name = {(root.storage_pool, root.volume): vm.name for vm in self.vms for root in roots_of(vm.record)}
         found = set()
         for volume in self.volumes:
             if volume.backing_path == image_path:
-                holder = holders.get(volume.path)
+                holder = by_path.get(volume.path) or by_name.get((volume.storage_pool, volume.name))
                 found.add(
                     f"VM {holder!r}" if holder else f"volume {volume.name!r} in storage pool {volume.storage_pool!r}"
                 )
         return found
 
 
+def roots_of(record: Record | None) -> list[Root]:
+    """Return the root of a VM, and the previous root that it keeps."""
+    if record is None:
+        return []
+    return [record.root] if record.previous is None else [record.root, record.previous]
+
+
 def uses_version(record: Record | None, identity: tuple[str, str, int]) -> bool:
     """Whether a VM's root, or the previous root that it keeps, is of that version."""
-    if record is None:
-        return False
-    roots = [record.root] if record.previous is None else [record.root, record.previous]
-    return any(root.template_version == identity for root in roots)
+    return any(root.template_version == identity for root in roots_of(record))
 
 
 def vms_by_version(domains: Iterable[Domain]) -> dict[tuple[str, str, int], list[str]]:

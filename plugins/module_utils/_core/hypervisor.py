@@ -145,6 +145,9 @@ class Hypervisor(Protocol):
     def addresses(self, name: str) -> dict[str, list[str]]:
         """Return the IP addresses by MAC address that are known of a running VM."""
 
+    def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
+        """Return the same of many VMs at once; guests whose agents hang do not hold up the others."""
+
     def virt_type(self) -> str:
         """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any, Callable
 
 from . import domain_xml, image_format, manifest, names, relabel
@@ -222,7 +222,7 @@ def _from_chain(
     chain = _chain(hv, volume)
     layers = [_layer_digest(hv, layer) for layer in reversed(chain)]
 
-    @lru_cache(maxsize=None)
+    @cache
     def digest() -> str:
         known = [layer() for layer in layers]
         return known[0] if len(known) == 1 else hashlib.sha256(" ".join(known).encode()).hexdigest()

@@ -9,7 +9,7 @@ from .._core import domain_capabilities
 from .._core.errors import ExistsError, HypervisorError, NotFoundError, TimedOutError
 from .._core.hypervisor import PAUSED, RUNNING, SHUT_OFF, Domain, Health, Host, Shutdown
 from .._core.record import NAMESPACE, PREFIX
-from .addresses import addresses
+from .addresses import addresses, addresses_of
 from .connection import Connection, translated
 from .health import wait_healthy
 from .library import libvirt
@@ -136,6 +136,11 @@ class DomainCalls:
         with translated(f"cannot look at VM {name!r}"):
             domain = self._lookup(name)
             return {} if domain is None else addresses(domain)
+
+    def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
+        with translated("cannot look at the VMs"):
+            found = {name: self._lookup(name) for name in names}
+            return addresses_of({name: domain for name, domain in found.items() if domain is not None})
 
     def virt_type(self) -> str:
         if not self._virt_type:
