@@ -202,8 +202,9 @@ def test_what_exists_stays_as_it_is(host: Host) -> None:
     host.define("pool", f"<pool type='dir'><name>{NAME}</name><target><path>{directory}</path></target></pool>")
     host.define("net", network_xml(NAME, "10.213.78"))
 
-    def definitions() -> list[str]:
-        return [virsh("pool-dumpxml", "--inactive", NAME), virsh("net-dumpxml", "--inactive", NAME)]
+    def definitions() -> list[bytes]:  # as libvirt stores them: virsh adds what a running pool measures
+        stored = (f"/etc/libvirt/storage/{NAME}.xml", f"/etc/libvirt/qemu/networks/{NAME}.xml")
+        return [Path(file).read_bytes() for file in stored]
 
     before = definitions()
     hands_off = {"hypervisor_storage_pool_autostart": "false", "hypervisor_network_autostart": "false"}

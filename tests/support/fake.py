@@ -172,7 +172,7 @@ class FakeHypervisor:
             },
             "domains": {
                 vm.name: (
-                    ET.canonicalize(vm.stored, strip_text=True),
+                    _canonical(vm.stored),
                     vm.state,
                     vm.persistent,
                     vm.autostart,
@@ -474,6 +474,11 @@ class FakeHypervisor:
     def _value(vm: FakeDomain) -> Domain:
         xml = vm.stored if vm.persistent or vm.live is None else vm.live
         return Domain(vm.name, vm.uuid, vm.state, vm.persistent, vm.autostart, vm.managed_save, xml)
+
+
+@functools.lru_cache(maxsize=None)
+def _canonical(xml: str) -> str:
+    return ET.canonicalize(xml, strip_text=True)
 
 
 def _complete(domain: ET.Element) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +52,13 @@ class Site:
         virsh("pool-destroy", self.storage_pool, check=False)
 
 
-@pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Yield a storage pool and a prefix for VMs, both of this test alone."""
+@contextmanager
+def made_site() -> Iterator[Site]:
+    """Yield a storage pool and a prefix for VMs, of their own."""
     key = f"{PREFIX}{uuid.uuid4().hex[:6]}"
-    base = tmp_path_factory.mktemp("site")
-    for folder in (base, *base.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.owner() == "root" and str(folder) != "/":
-            folder.chmod(folder.stat().st_mode | 0o011)  # QEMU runs as another user and must get through
+    # Not in pytest's own folder, which only root can enter: QEMU runs as another user.
+    base = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
+    base.chmod(0o755)
     made = Site(key, base / "pool", f"{key}-")
     made.folder.mkdir()
     xml = f"<pool type='dir'><name>{key}</name><target><path>{made.folder}</path></target></pool>"
@@ -64,31 +67,37 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
     finally:
         made.remove()
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Yield a site of this test alone."""
+    with made_site() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[str]:
-    """Yield the name of an isolated network with DHCP."""
-    name = f"{PREFIX}net"
-    xml = f"""<network><name>{name}</name><ip address='10.213.213.1' netmask='255.255.255.0'>
-      <dhcp><range start='10.213.213.10' end='10.213.213.250'/></dhcp></ip></network>"""
-    virsh("net-destroy", name, check=False)
+    """Yield the name of an isolated network with DHCP, on a subnet that no other network has."""
+    used = "".join(virsh("net-dumpxml", name) for name in virsh("net-list", "--name").split())
+    subnet = random.choice([n for n in range(1, 255) if f"10.213.{n}." not in used])
+    name = f"{PREFIX}net-{uuid.uuid4().hex[:6]}"
+    xml = f"""<network><name>{name}</name><ip address='10.213.{subnet}.1' netmask='255.255.255.0'>
+      <dhcp><range start='10.213.{subnet}.10' end='10.213.{subnet}.250'/></dhcp></ip></network>"""
     virsh("net-create", "/dev/stdin", stdin=xml)
     try:
         yield name
     finally:
-        virsh("net-destroy", name, check=False)
+        virsh("net-destroy", name)
 
 
 def build_guest(version: str, *flags: str) -> Path:
-    """Return a tiny bootable guest image, built once and kept."""
+    """Return a tiny bootable guest image; what is common to all versions is built once and kept."""
     image = GUESTS / f"tiny-{version}.qcow2"
-    if not image.exists():
-        GUESTS.mkdir(parents=True, exist_ok=True)
-        script = REPOSITORY / "scripts" / "build-guest.sh"
-        subprocess.run(
-            ["bash", script, "--version", version, "--output", image, *flags], check=True, capture_output=True
-        )
+    GUESTS.mkdir(parents=True, exist_ok=True)
+    script = REPOSITORY / "scripts" / "build-guest.sh"
+    subprocess.run(["bash", script, "--version", version, "--output", image, *flags], check=True, capture_output=True)
     return image
 
 

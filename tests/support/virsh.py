@@ -110,3 +110,9 @@ def in_guest(vm: str, script: str, timeout: float = 60) -> str:
     output = base64.b64decode(done.get("out-data", "")).decode()
     assert done["exitcode"] == 0, f"{script!r} in {vm}: {output} {base64.b64decode(done.get('err-data', '')).decode()}"
     return output.strip()
+
+
+def guest_address(vm: str) -> str:
+    """Return the IPv4 address that the guest itself says it has, once DHCP has given it one."""
+    show = "ip -4 -o addr show dev eth0 | awk '{print $4}'"
+    return in_guest(vm, f'until a=$({show}) && [ "$a" ]; do usleep 100000; done; echo $a', timeout=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -28,9 +29,15 @@ def read_hosts(hv: Hypervisor, uri: str, vm_pools: Collection[str]) -> tuple[lis
             continue
         if record is not None and (not vm_pools or (record.vm_pool and record.vm_pool.name in vm_pools)):
             vms.append(domain_xml.read(domain))
+    vms.sort(key=lambda vm: _natural(vm.name))
     catalogue, hypervisor = Catalogue(hv), hv.host().name
     addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
     return [_variables(vm, catalogue, uri, hypervisor, addresses.get(vm.name, {})) for vm in vms], problems
+
+
+def _natural(name: str) -> list[str | int]:
+    """Return a key that sorts desk-2 before desk-10."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def groups_of(variables: dict[str, Any]) -> list[str]:

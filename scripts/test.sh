@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# THE test command: sets up a bare Debian 12, then checks, builds and tests the collection.
+#
+#   scripts/test.sh            everything; the last line is pytest's own
+#   scripts/test.sh setup      only what the other stages, or a developer, need: packages, libvirt, .cache/venv
+#   scripts/test.sh STAGE ...  only these stages; pytest, when it is one of them, ends the run
+#
+# A stage is a function stage_NAME; the first one that fails ends the run.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/lib.sh"
+
+CHECKS=(sanity importer ansible_lint docs mypy changelog reuse ruff shellcheck)
+TESTS=(oldest_core oldest_python pytest)
+
+stage_setup() {
+  install_packages
+  start_libvirt
+  make_venv "$VENV" "$(newest_python)" -r requirements-dev.txt
+}
+
+# --- checks: they do not depend on each other, so they run side by side -----------------------------------------
+
+stage_ruff() {
+  ruff check --quiet --output-format concise .
+  ruff format --quiet --diff .
+}
+
+stage_mypy() {
+  mypy -p ansible_collections.golden.libvirt.plugins
+}
+
+stage_reuse() {
+  reuse lint --lines
+}
+
+stage_shellcheck() {
+  grep -rlI '^#!.*sh$\|^# shellcheck shell=' scripts .ci | xargs -d '\n' shellcheck --external-sources
+}
+
+stage_ansible_lint() {
+  ansible-lint -q --strict
+}
+
+stage_changelog() {
+  antsibull-changelog lint
+}
+
+stage_docs() {
+  antsibull-docs lint-collection-docs --plugin-docs --check-extra-docs-refs --validate-collection-refs=all .
+}
+
+# Build the collection, as it is shipped, from the files that git knows or would add, in a folder of its own.
+build() {
+  rm -rf "$1"
+  mkdir -p "$1/source"
+  git ls-files -z --cached --others --exclude-standard --deduplicate |
+    while IFS= read -rd '' file; do if [[ -e $file ]]; then printf '%s\0' "$file"; fi; done |
+    tar --create --null --files-from=- | tar --extract --directory "$1/source"
+  echo "repository: https://example.com/" >>"$1/source/galaxy.yml"  # the importer wants some address
+  ansible-galaxy collection build --output-path "$1" "$1/source"
+}
+
+stage_sanity() {
+  # ansible-test wants a real path like this and asks git for the files
+  local tree=$CACHE/sanity/ansible_collections/golden/libvirt home=$CACHE/home pip version python
+  build "$CACHE/sanity"
+  mkdir -p "$tree"
+  tar --extract --directory "$tree" --file "$CACHE"/sanity/golden-libvirt-*.tar.gz
+  git init --quiet "$tree"
+
+  # it takes the first python3.X on PATH for real
+  mkdir -p "$CACHE/pythons"
+  for version in 3.{9..14}; do
+    if python=$(find_python "$version"); then ln -sfn "$python" "$CACHE/pythons/python$version"; fi
+  done
+
+  # it would download get-pip.py from a host of its own: give it one that uses the pip that comes with Python
+  pip=$(python -c 'from ansible_test._internal.python_requirements import get_venv_packages as packages
+from types import SimpleNamespace
+print(packages(SimpleNamespace(version="3.12"))["pip"].replace(".", "_"))')
+  mkdir -p "$home/.ansible/test/cache"
+  ln -sfn "$HOME/.config" "$home/.config"  # pip's settings
+  cat >"$home/.ansible/test/cache/get_pip_$pip.py" <<'PYTHON'
+import runpy, subprocess, sys
+subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
+sys.argv[1:] = ["install", *(option for option in sys.argv[1:] if option not in ("--no-setuptools", "--no-wheel"))]
+runpy.run_module("pip", run_name="__main__")
+PYTHON
+  cd "$tree"
+  HOME=$home PATH=$VENV/bin:$CACHE/pythons:$PATH ansible-test sanity
+}
+
+stage_importer() {
+  make_venv "$CACHE/importer" "$(newest_python)" 'galaxy-importer>=0.4.30'
+  {
+    build "$CACHE/dist"
+    cd "$CACHE/dist"
+    PATH=$CACHE/importer/bin:$PATH python -m galaxy_importer.main golden-libvirt-*.tar.gz
+  } 2>&1 | tee "$CACHE/importer.log"
+  # it exits with 0 whatever ansible-lint finds
+  if grep -E 'WARNING|ERROR' "$CACHE/importer.log"; then return 1; fi
+}
+
+# --- tests --------------------------------------------------------------------------------------------------------
+
+stage_oldest_core() {
+  if [[ $(ansible --version) == *'[core 2.19.'* ]]; then
+    echo "the main environment has ansible-core 2.19 already"
+    return
+  fi
+  make_venv "$CACHE/oldest-core" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core==2.19.*' pytest
+  "$CACHE/oldest-core/bin/pytest" -q tests/unit
+}
+
+stage_oldest_python() {
+  local python files
+  if ! python=$(find_python 3.9); then
+    echo "NOT RUN: there is no Python 3.9 here"
+    return
+  fi
+  # no ansible-core for controllers runs on it, so: the tests that need neither ansible nor libvirt
+  files=$(grep -rLE '_runner|_hypervisor|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
+  make_venv "$CACHE/oldest-python" "$python" pytest
+  xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
+}
+
+stage_pytest() {
+  exec pytest
+}
+
+# Run a stage in this shell; show its name first and its seconds last.
+run() {
+  cd "$ROOT"
+  echo "=== $1"
+  trap 'echo "=== '"$1"' FAILED"' EXIT
+  TIMEFORMAT="=== $1: %1R s"
+  time "stage_$1"
+  trap - EXIT
+}
+
+if [[ ${1-} == --in-one-piece ]]; then
+  # a stage beside others: one line when it is well, else all of its output; 255 makes xargs start no further one
+  output=$("$ROOT/scripts/test.sh" "$2" 2>&1) || { echo "$output"; exit 255; }
+  echo "${output##*$'\n'}"
+  exit
+fi
+if [[ -z ${GOLDEN_SETUP-} ]]; then
+  run setup
+  export GOLDEN_SETUP=yes PATH=$VENV/bin:$PATH
+fi
+if (($# == 0)); then
+  printf '%s\n' "${CHECKS[@]}" | xargs -n 1 -P "$(nproc)" "$ROOT/scripts/test.sh" --in-one-piece
+  set -- "${TESTS[@]}"
+fi
+for stage; do [[ $stage == setup ]] || run "$stage"; done
