@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Size, network cards and storage pools of VMs."""
+    """Size and storage pools of VMs."""
 
     DOCUMENTATION = r"""
 options:
@@ -23,19 +23,6 @@ options:
           - The size of the root volume in GiB, at least that of the template's image. It can grow, not
             shrink.
         type: int
-  networks:
-    description: The network cards, in order. By default those of the template.
-    type: list
-    elements: dict
-    suboptions:
-      network:
-        description: The libvirt network.
-        type: str
-        required: true
-      model:
-        description: The model of the network card.
-        type: str
-        default: virtio
   storage_pools:
     description:
       - The storage pools that a root volume can be put into. The first with enough space is taken; by

@@ -91,9 +91,11 @@ options:
             type: str
             default: virtio
       firmware:
-        description: The firmware. Only for a path or a volume, V(bios) by default.
+        description:
+          - The firmware. V(efi) is UEFI without, V(efi_secure) with Secure Boot.
+          - Only for a path or a volume, V(bios) by default.
         type: str
-        choices: [bios, efi]
+        choices: [bios, efi, efi_secure]
       graphics:
         description: The graphical console. Only for a path or a volume, V(vnc) by default.
         type: str
@@ -273,7 +275,7 @@ def main() -> None:
         cpus=dict(type="int"),
         memory=dict(type="str"),
         networks=network_options(mac=False),
-        firmware=dict(type="str", choices=["bios", "efi"]),
+        firmware=dict(type="str", choices=["bios", "efi", "efi_secure"]),
         graphics=dict(type="str", choices=["none", "vnc", "spice"]),
     )
     kinds = ["vm", "volume", "path", "version"]

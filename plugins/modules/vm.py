@@ -58,7 +58,18 @@ options:
     type: int
     default: 120
   networks:
+    description: The network cards, in order. By default those of the template.
+    type: list
+    elements: dict
     suboptions:
+      network:
+        description: The libvirt network.
+        type: str
+        required: true
+      model:
+        description: The model of the network card.
+        type: str
+        default: virtio
       mac:
         description: The MAC address. By default the one that the card has, or one that libvirt makes.
         type: str

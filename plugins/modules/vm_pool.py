@@ -53,6 +53,19 @@ options:
     description: Seconds that the guest of a member has to shut down, before it is switched off to be removed.
     type: int
     default: 120
+  networks:
+    description: The network cards, in order. By default those of the template.
+    type: list
+    elements: dict
+    suboptions:
+      network:
+        description: The libvirt network.
+        type: str
+        required: true
+      model:
+        description: The model of the network card.
+        type: str
+        default: virtio
 extends_documentation_fragment:
   - golden.libvirt.connection
   - golden.libvirt.attributes

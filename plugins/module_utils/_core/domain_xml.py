@@ -13,6 +13,9 @@ from .record import NAMESPACE, Record, from_metadata, to_element
 ET.register_namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
 ET.register_namespace("libosinfo", "http://libosinfo.org/xmlns/libvirt/domain/1.0")
 
+BIOS, EFI, EFI_SECURE = "bios", "efi", "efi_secure"
+"""The firmwares of a disk image that came without hardware."""
+
 _BOOTABLE = ("raw", "qcow2")
 _KIB = {
     "b": 1 / 1024,
@@ -209,7 +212,12 @@ def default_template(arch: str, firmware: str, graphics: str) -> str:
     domain = ET.Element("domain")
     ET.SubElement(domain, "memory", unit="KiB").text = str(1024**2)
     ET.SubElement(domain, "vcpu").text = "1"
-    os = ET.SubElement(domain, "os", {"firmware": "efi"} if firmware == "efi" else {})
+    os = ET.SubElement(domain, "os")
+    if firmware != BIOS:
+        os.set("firmware", "efi")
+        # Said explicitly: left to itself, libvirt takes the firmware that boots nothing but what Microsoft has signed.
+        secure = "yes" if firmware == EFI_SECURE else "no"
+        ET.SubElement(ET.SubElement(os, "firmware"), "feature", name="secure-boot", enabled=secure)
     os_type = ET.SubElement(os, "type", arch=arch)
     os_type.text = "hvm"
     if arch == "x86_64":
@@ -277,7 +285,7 @@ def _child(parent: ET.Element, name: str) -> ET.Element:
 
 def _drop(root: ET.Element, *paths: str) -> None:
     for path in paths:
-        parent_path, _, name = path.rpartition("/")
+        parent_path, dummy, name = path.rpartition("/")
         parents = root.findall(parent_path) if parent_path else [root]
         for parent in parents:
             for child in parent.findall(name):

@@ -142,11 +142,8 @@ class Hypervisor(Protocol):
     def wait_healthy(self, name: str, health: Health) -> None:
         """Wait until a VM passes its health check; one that does not: ``UnhealthyError`` that says what was wrong."""
 
-    def addresses(self, name: str) -> dict[str, list[str]]:
-        """Return the IP addresses by MAC address that are known of a running VM."""
-
     def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
-        """Return the same of many VMs at once; guests whose agents hang do not hold up the others."""
+        """Return the IP addresses by MAC address that are known of running VMs; guests that hang hold up nobody."""
 
     def virt_type(self) -> str:
         """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""

@@ -99,5 +99,7 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    if "%" in text:  # with a zone, which is free text and only means something inside of the guest
+        return None
     unreachable = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     return None if unreachable else address

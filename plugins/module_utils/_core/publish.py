@@ -300,7 +300,7 @@ def _from_path(hv: Hypervisor, template: Template, path: str, request: Request) 
 
 
 def _default_hardware(hv: Hypervisor, hardware: Hardware) -> str:
-    template = domain_xml.default_template(hv.host().arch, hardware.firmware or "bios", hardware.graphics or "vnc")
+    template = domain_xml.default_template(hv.host().arch, hardware.firmware or domain_xml.BIOS, hardware.graphics or "vnc")
     return hardware.applied_to(template)
 
 

@@ -41,13 +41,13 @@ class Filters:
 def list_vms(hv: Hypervisor, filters: Filters) -> list[dict[str, Any]]:
     """Return the VMs of ours that pass the filters, with their addresses."""
     catalogue = Catalogue(hv)
-    listed = []
+    vms = []
     for domain in hv.domains():
         record = domain_xml.record_of(domain)
         if record is not None and filters.pass_(domain, record, catalogue):
-            described = describe_vm(domain_xml.read(domain), catalogue)
-            listed.append({**described, "addresses": hv.addresses(domain.name) if domain.active else {}})
-    return listed
+            vms.append(domain_xml.read(domain))
+    addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
+    return [{**describe_vm(vm, catalogue), "addresses": addresses.get(vm.name, {})} for vm in vms]
 
 
 def list_pools(hv: Hypervisor, vm_pool: str | None) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def _ask_agents(domains: dict[str, Any]) -> dict[str, Addresses]:
             answers.put((name, _agent(domain)))
 
     deadline = time.monotonic() + _PATIENCE
-    for _ in range(min(_AT_ONCE, len(domains))):
+    for _number in range(min(_AT_ONCE, len(domains))):
         threading.Thread(target=work, daemon=True).start()
     found: dict[str, Addresses] = {}
     while len(found) < len(domains):

@@ -9,7 +9,7 @@ from .._core import domain_capabilities
 from .._core.errors import ExistsError, HypervisorError, NotFoundError, TimedOutError
 from .._core.hypervisor import PAUSED, RUNNING, SHUT_OFF, Domain, Health, Host, Shutdown
 from .._core.record import NAMESPACE, PREFIX
-from .addresses import addresses, addresses_of
+from .addresses import addresses_of
 from .connection import Connection, translated
 from .health import wait_healthy
 from .library import libvirt
@@ -131,11 +131,6 @@ class DomainCalls:
     def wait_healthy(self, name: str, health: Health) -> None:
         with translated(f"cannot check the health of VM {name!r}"):
             wait_healthy(self.connection, self._existing(name), health)
-
-    def addresses(self, name: str) -> dict[str, list[str]]:
-        with translated(f"cannot look at VM {name!r}"):
-            domain = self._lookup(name)
-            return {} if domain is None else addresses(domain)
 
     def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
         with translated("cannot look at the VMs"):

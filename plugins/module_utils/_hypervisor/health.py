@@ -104,9 +104,11 @@ class _Probe:
             self._running = None if started is None else started.get("pid")
             return False
         status = self._ask({"execute": "guest-exec-status", "arguments": {"pid": self._running}})
-        if status is None or not status.get("exited"):
+        if status is not None and not status.get("exited"):
             return False
-        self._running = None
+        self._running = None  # ended, or the guest does not know it any more because it was rebooted
+        if status is None:
+            return False
         output = _decoded(status.get("out-data")) + _decoded(status.get("err-data"))
         self.last = f"the command ended with {status.get('exitcode', status.get('signal'))}: {output.strip()}"
         return bool(status.get("exitcode") == 0)
@@ -122,7 +124,6 @@ class _Probe:
         except (ValueError, KeyError, TypeError):
             self.last = "guest agent: its answer makes no sense"
             return None
-        self.last = "the guest agent answers"
         return answer if isinstance(answer, dict) else {}
 
 

@@ -79,10 +79,8 @@ class StorageCalls:
     def read_volume(self, storage_pool: str, name: str, size: int) -> bytes:
         with translated(f"cannot read volume {name!r} in storage pool {storage_pool!r}"):
             try:
-                content = bytearray()
-                for piece in self._download(self._volume(storage_pool, name), size):
-                    content += piece
-                return bytes(content)
+                with self._download(storage_pool, name, size) as pieces:
+                    return b"".join(pieces)
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     raise NotFoundError(f"there is no volume {name!r} in storage pool {storage_pool!r}") from error
@@ -100,8 +98,9 @@ class StorageCalls:
     def volume_digest(self, storage_pool: str, name: str) -> str:
         digest = hashlib.sha256()
         with translated(f"cannot read volume {name!r} in storage pool {storage_pool!r}"):
-            for piece in self._download(self._volume(storage_pool, name), 0):
-                digest.update(piece)
+            with self._download(storage_pool, name, 0) as pieces:
+                for piece in pieces:
+                    digest.update(piece)
         return digest.hexdigest()
 
     def upload(self, storage_pool: str, name: str, path: str) -> str:
@@ -146,18 +145,24 @@ class StorageCalls:
             _abort(stream)
             raise
 
-    def _download(self, volume: Any, size: int) -> Iterator[bytes]:
-        """Yield the first ``size`` bytes of a volume, 0 for all; holes are not sent over the wire."""
+    @contextmanager
+    def _download(self, storage_pool: str, name: str, size: int) -> Iterator[Iterator[bytes]]:
+        """Yield the first ``size`` bytes of a volume in pieces, 0 for all; holes are not sent over the wire."""
+        volume = self._volume(storage_pool, name)
         with self._stream() as stream:
             volume.download(stream, 0, size, libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
-            while True:
-                piece = stream.recvFlags(_CHUNK, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE)
-                if piece == _AT_HOLE:
-                    yield from _zeros(stream.recvHole(0))
-                elif piece:
-                    yield piece
-                else:
-                    return
+            yield _received(stream)
+
+
+def _received(stream: Any) -> Iterator[bytes]:
+    while True:
+        piece = stream.recvFlags(_CHUNK, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE)
+        if piece == _AT_HOLE:
+            yield from _zeros(stream.recvHole(0))
+        elif piece:
+            yield piece
+        else:
+            return
 
 
 def _pool_value(pool: Any) -> StoragePool:
