@@ -73,7 +73,7 @@ class Template:
                 )
             return self.latest
         for version in self.ready:
-            if selector in (str(version.version), version.version_name):
+            if selector and selector in (str(version.version), version.version_name):
                 return version
         self._explain_missing(selector)
         raise NotFoundError(f"template {self.name!r} has no version {selector!r}; it has {self._offer()}")

@@ -285,7 +285,7 @@ def _child(parent: ET.Element, name: str) -> ET.Element:
 
 def _drop(root: ET.Element, *paths: str) -> None:
     for path in paths:
-        parent_path, dummy, name = path.rpartition("/")
+        parent_path, name = path.rpartition("/")[::2]
         parents = root.findall(parent_path) if parent_path else [root]
         for parent in parents:
             for child in parent.findall(name):

@@ -14,6 +14,8 @@ CAPACITY = 64 * 1024
 
 CREATING, READY, DELETED = "creating", "ready", "deleted"
 ACTIVE, CANDIDATE, REVOKED = "active", "candidate", "revoked"
+LIFECYCLES = (ACTIVE, CANDIDATE, REVOKED)
+_STATUSES = (CREATING, READY, DELETED)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,17 @@ _TYPES = {
 
 def _manifest(stored: dict[str, Any]) -> Manifest:
     for name, kind in _TYPES.items():
-        if not isinstance(stored[name], kind):
+        if not isinstance(stored[name], kind) or isinstance(stored[name], bool):
+            raise TypeError(name)
+    for name, known in (("status", _STATUSES), ("lifecycle", LIFECYCLES)):
+        if stored[name] not in known:
+            raise TypeError(name)
+    for name in ("labels", "source"):
+        if not all(isinstance(value, str) for value in stored[name].values()):
             raise TypeError(name)
     image = Image(**{part.name: stored["image"][part.name] for part in fields(Image)})
+    if not all(isinstance(text, str) for text in (image.volume, image.format, image.sha256)) or not isinstance(
+        image.capacity, int
+    ):
+        raise TypeError("image")
     return Manifest(image=image, **{name: stored[name] for name in _TYPES if name != "image"})

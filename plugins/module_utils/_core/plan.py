@@ -25,6 +25,9 @@ class Step:
     undo: Callable[[], None] = nothing
     phase: str = ""
     """Under which name the time of this step is reported; empty: not reported."""
+    final: bool = False
+    """Whether it begins what cannot be taken back: from here on, an error leaves what was reached, and the next run
+    goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,17 @@ class Plan:
     def apply(self, clock: Clock) -> Phases:
         """Carry out the steps in their order and return the seconds of each phase.
 
-        When a step fails, its own undo and those of the steps before it run, last first; then the error goes on,
-        saying in ``rolled_back`` whether everything is as it was before.
+        When a step fails, its own undo and those of the steps before it run, last first, unless a final step has begun;
+        then the error goes on, saying in ``rolled_back`` whether everything is as it was before.
         """
         phases: Phases = {}
         undone = _Undone()
         try:
             with ExitStack() as rollback:
                 for step in self.steps:
+                    if step.final:
+                        rollback.pop_all()
+                        undone.possible = False
                     rollback.callback(undone.run, step)
                     started = clock()
                     try:
@@ -82,6 +88,7 @@ class _Undone:
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.possible = True
 
     def run(self, step: Step) -> None:
         try:
@@ -93,5 +100,5 @@ class _Undone:
         message = error.message
         if self.failures:
             message = f"{message} This could not be taken back: {'; '.join(self.failures)}"
-        told = {"rolled_back": not self.failures, **facts, **error.facts}
+        told = {"rolled_back": self.possible and not self.failures, **facts, **error.facts}
         return type(error)(message, **told)

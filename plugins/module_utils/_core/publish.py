@@ -300,7 +300,9 @@ def _from_path(hv: Hypervisor, template: Template, path: str, request: Request) 
 
 
 def _default_hardware(hv: Hypervisor, hardware: Hardware) -> str:
-    template = domain_xml.default_template(hv.host().arch, hardware.firmware or domain_xml.BIOS, hardware.graphics or "vnc")
+    template = domain_xml.default_template(
+        hv.host().arch, hardware.firmware or domain_xml.BIOS, hardware.graphics or "vnc"
+    )
     return hardware.applied_to(template)
 
 
@@ -396,7 +398,8 @@ class _Publication:
 
     def remove_image(self) -> None:
         if self.image_made:
-            self.hv.delete_volume(self.storage_pool, self.draft.image.volume)
+            for volume in (self.draft.image.volume, raw_upload(self.draft.image.volume)):
+                self.hv.delete_volume(self.storage_pool, volume)
 
     def finish(self) -> None:
         self.draft = self.draft.revised(status=manifest.READY)

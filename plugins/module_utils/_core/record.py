@@ -36,12 +36,12 @@ class Pending:
     """A job on the VM that has begun; whoever finds it finishes it or takes it back.
 
     ``job`` is one of the three below. ``was_running`` tells whether the VM ran when the job began. ``doomed`` are the
-    volumes, as (storage pool, name), that go once the job has succeeded.
+    roots that go once the job has succeeded.
     """
 
     job: str
     was_running: bool
-    doomed: tuple[tuple[str, str], ...] = ()
+    doomed: tuple[Root, ...] = ()
 
 
 CREATE = "create"
@@ -129,23 +129,14 @@ def to_element(record: Record) -> ET.Element:
         generation=str(record.generation),
         rolled_back=_yes(record.rolled_back),
     )
-    for name, root in (("root", record.root), ("previous", record.previous)):
-        if root is not None:
-            ET.SubElement(
-                vm,
-                _tag(name),
-                volume=root.volume,
-                storage_pool=root.storage_pool,
-                template=root.template,
-                template_storage_pool=root.template_storage_pool,
-                version=str(root.version),
-            )
+    vm.append(_root_element("root", record.root))
+    if record.previous is not None:
+        vm.append(_root_element("previous", record.previous))
     if record.pending is not None:
         pending = ET.SubElement(
             vm, _tag("pending"), job=record.pending.job, was_running=_yes(record.pending.was_running)
         )
-        for storage_pool, volume in record.pending.doomed:
-            ET.SubElement(pending, _tag("doomed"), storage_pool=storage_pool, volume=volume)
+        pending.extend([_root_element("doomed", root) for root in record.pending.doomed])
     if record.vm_pool is not None:
         ET.SubElement(
             vm,
@@ -169,6 +160,17 @@ def to_element(record: Record) -> ET.Element:
             sha256=record.payload.sha256,
         )
     return vm
+
+
+def _root_element(name: str, root: Root) -> ET.Element:
+    return ET.Element(
+        _tag(name),
+        volume=root.volume,
+        storage_pool=root.storage_pool,
+        template=root.template,
+        template_storage_pool=root.template_storage_pool,
+        version=str(root.version),
+    )
 
 
 def to_text(record: Record) -> str:
@@ -196,16 +198,16 @@ def from_metadata(metadata: ET.Element | None, vm_name: str) -> Record | None:
 
 def _record(vm: ET.Element, vm_name: str) -> Record:
     try:
-        root = _root(vm.find(_tag("root")))
+        root, previous = vm.find(_tag("root")), vm.find(_tag("previous"))
         if root is None:
             raise KeyError("root")
         return Record(
-            root=root,
+            root=_root(root),
             generation=int(vm.attrib["generation"]),
-            follows=vm.attrib["follows"],
+            follows=_follows(vm.attrib["follows"]),
             stateless=_bool(vm, "stateless"),
             rolled_back=_bool(vm, "rolled_back"),
-            previous=_root(vm.find(_tag("previous"))),
+            previous=None if previous is None else _root(previous),
             pending=_pending(vm.find(_tag("pending"))),
             vm_pool=_pool_settings(vm.find(_tag("vm_pool"))),
             lease=_plain(Lease, vm.find(_tag("lease"))),
@@ -225,18 +227,22 @@ def _bool(element: ET.Element, name: str) -> bool:
     return value == "yes"
 
 
-def _root(element: ET.Element | None) -> Root | None:
-    if element is None:
-        return None
+def _follows(value: str) -> str:
+    if value != LATEST and not value.isdecimal():
+        raise ValueError(f"follows={value!r}")
+    return value
+
+
+def _root(element: ET.Element) -> Root:
     return Root(**{**element.attrib, "version": int(element.attrib["version"])})  # type: ignore[arg-type]
 
 
 def _pending(element: ET.Element | None) -> Pending | None:
     if element is None:
         return None
-    doomed = tuple(
-        (volume.attrib["storage_pool"], volume.attrib["volume"]) for volume in element.iterfind(_tag("doomed"))
-    )
+    if element.attrib["job"] not in (CREATE, SWITCH, SETTLE):
+        raise ValueError(f"job={element.attrib['job']!r}")
+    doomed = tuple(_root(root) for root in element.iterfind(_tag("doomed")))
     return Pending(element.attrib["job"], _bool(element, "was_running"), doomed)
 
 

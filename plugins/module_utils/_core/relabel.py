@@ -12,8 +12,6 @@ from .hypervisor import Hypervisor
 from .manifest import Manifest
 from .plan import Plan, Step
 
-_LIFECYCLES = (manifest.ACTIVE, manifest.CANDIDATE, manifest.REVOKED)
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -30,8 +28,8 @@ class Labels:
             raise InvalidError(
                 f"version_name {name!r} would be taken for a version selector; use a name that is no number"
             )
-        if self.lifecycle is not None and self.lifecycle not in _LIFECYCLES:
-            raise InvalidError(f"lifecycle {self.lifecycle!r} is not one of {', '.join(_LIFECYCLES)}")
+        if self.lifecycle is not None and self.lifecycle not in manifest.LIFECYCLES:
+            raise InvalidError(f"lifecycle {self.lifecycle!r} is not one of {', '.join(manifest.LIFECYCLES)}")
 
     def given(self) -> dict[str, Any]:
         """Return the fields that were given."""

@@ -33,7 +33,7 @@ def plan_delete_template(hv: Hypervisor, storage_pool: str, name: str) -> Plan:
     steps = _retire(hv, template, entries)
     for entry in entries:
         volume = names.manifest_volume(name, entry.version)
-        steps.append(Step(f"delete the manifest {volume!r}", _deleter(hv, storage_pool, volume)))
+        steps.append(Step(f"delete the manifest {volume!r}", _deleter(hv, storage_pool, volume), final=True))
     before = {
         "template": name,
         "storage_pool": storage_pool,
@@ -46,11 +46,12 @@ def _find(template: Template, selector: str) -> Entry | None:
     if selector == names.LATEST:
         latest = template.latest
         return next((entry for entry in template.entries if latest and entry.version == latest.version), None)
-    for entry in template.entries:
-        named = entry.ready and entry.manifest is not None and entry.manifest.version_name
-        if selector == str(entry.version) or (named and selector == named):
-            return entry
-    return None
+    found = [entry for entry in template.entries if selector and selector in _selectors(entry)]
+    return next((entry for entry in found if not entry.deleted), found[-1] if found else None)
+
+
+def _selectors(entry: Entry) -> tuple[str, ...]:
+    return (str(entry.version), entry.manifest.version_name if entry.manifest is not None else "")
 
 
 def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[Step]:
@@ -64,7 +65,7 @@ def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[St
     if steps:
         steps.append(Step("look again for users", lambda: _check_unused(hv, template, entries)))
     for volume in _leftovers(hv, template, entries):
-        steps.append(Step(f"delete the image {volume!r}", _deleter(hv, template.storage_pool, volume)))
+        steps.append(Step(f"delete the image {volume!r}", _deleter(hv, template.storage_pool, volume), final=True))
     return steps
 
 

@@ -150,7 +150,8 @@ class _Creation:
         self.new = new
         self.record = record
         self.found = defined
-        self.mine = False
+        self.mine = defined is not None
+        self.complete = False
 
     def plan(self) -> Plan:
         name, request = self.request.name, self.request
@@ -182,21 +183,23 @@ class _Creation:
         state = RUNNING if self.request.state == STARTED else SHUT_OFF
         if self.found is not None:
             xml = domain_xml.with_record(self.found.domain.xml, settled)
-            return domain_xml.read(replace(self.found.domain, state=state, xml=xml))
+            autostart = self.found.domain.autostart or bool(self.request.autostart)
+            return domain_xml.read(replace(self.found.domain, state=state, autostart=autostart, xml=xml))
         xml = self._xml("qemu", settled)
         return domain_xml.read(Domain(self.request.name, "", state, True, bool(self.request.autostart), False, xml))
 
     def _define(self) -> None:
+        self.mine = True  # before it is: a call can do its work and yet fail
         try:
             self.hv.define(self._xml(self.hv.virt_type(), self.record))
         except ExistsError as error:
+            self.mine = False
             raise ExistsError(
                 f"VM {self.request.name!r} was made by another task in the meantime; run this task again"
             ) from error
-        self.mine = True
 
     def _undefine(self) -> None:
-        if self.mine:
+        if self._is_ours():
             self.hv.undefine(self.request.name)
 
     def _make_root(self) -> None:
@@ -206,9 +209,19 @@ class _Creation:
         if volume.path != self.new.path:
             raise InvalidError(f"libvirt put volume {volume.name!r} at {volume.path} and not at {self.new.path}")
         self.hv.set_metadata(self.request.name, to_text(self.record.changed(pending=None)))
+        self.complete = True
 
     def _delete_root(self) -> None:
-        self.hv.delete_volume(self.new.root.storage_pool, self.new.root.volume)
+        if self._is_ours():
+            self.hv.delete_volume(self.new.root.storage_pool, self.new.root.volume)
+
+    def _is_ours(self) -> bool:
+        """Whether the VM is the one that this task makes, and no other task uses it in the meantime."""
+        domain = self.hv.domain(self.request.name)
+        record = domain_xml.record_of(domain) if domain is not None and not domain.active else None
+        if not self.mine or record is None or record.root != self.new.root:
+            return False
+        return self.complete or (record.pending is not None and record.pending.job == CREATE)
 
     def _stop(self) -> None:
         self.hv.stop(self.request.name, Shutdown("force"))
@@ -362,8 +375,8 @@ def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest) -> Plan:
         steps.append(Step(f"stop VM {vm.name!r}", lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name)))
     # The volumes go first: as long as the definition is there, a later run knows what is left to do.
     for storage_pool, volume in doomed:
-        steps.append(Step(f"delete volume {volume!r}", _deleter(hv, storage_pool, volume)))
-    steps.append(Step(f"undefine VM {vm.name!r}", lambda: hv.undefine(vm.name)))
+        steps.append(Step(f"delete volume {volume!r}", _deleter(hv, storage_pool, volume), final=True))
+    steps.append(Step(f"undefine VM {vm.name!r}", lambda: hv.undefine(vm.name), final=True))
     kept = [{"storage_pool": storage_pool, "volume": volume} for storage_pool, volume in data]
     return Plan(
         before=describe_vm(vm, Catalogue(hv)),
@@ -379,7 +392,7 @@ def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[tuple[str, str]
     if record.previous is not None:
         own.append((record.previous.storage_pool, record.previous.volume))
     if record.pending is not None:
-        own += record.pending.doomed
+        own += [(root.storage_pool, root.volume) for root in record.pending.doomed]
     if record.payload is not None:
         own.append((record.payload.storage_pool, record.payload.volume))
     for volume in hv.volume_names(record.root.storage_pool):

@@ -10,7 +10,7 @@ from . import domain_xml, names
 from .catalog import Catalogue, check_usable
 from .domain_xml import Network, Vm
 from .errors import InvalidError, NotFoundError, RefusedError
-from .hypervisor import RUNNING, Domain, Hypervisor
+from .hypervisor import RUNNING, Domain, Hypervisor, Shutdown
 from .names import LATEST
 from .plan import Phases, Plan, Step
 from .record import CREATE, PoolSettings, Record, to_text
@@ -157,10 +157,10 @@ class _PoolChange:
         staying, leaving = self._choose_leaving()
         creations = [self._creation(name) for name in self._new_names()]
         completions = [self._completion(member) for member in staying if _incomplete(member)]
-        steps = [*self._setting_steps(staying), *_removal_steps(self.hv, self.request, leaving)]
-        for creation in [*completions, *creations]:
-            steps += creation.steps
+        steps = [step for creation in [*completions, *creations] for step in creation.steps]
+        steps += self._setting_steps(staying)
         steps += self._start_steps(staying, [str(creation.after["name"]) for creation in creations])
+        steps += _removal_steps(self.hv, self.request, leaving)  # last, as it cannot be taken back
         before = describe_pool(self.request.vm_pool, self.members, self.catalogue) if self.members else {}
         return Plan(
             before,
@@ -215,7 +215,7 @@ class _PoolChange:
         """Return what members follow, and the selector of the version that new ones get."""
         record = self.members[0].record if self.members else None
         stateless = record.stateless if record else self.request.stateless is not False
-        selector = self.request.template_version
+        selector = self.request.template_version or None
         if record is not None and selector is None:
             return record.follows, record.follows
         if selector in (None, LATEST) and stateless:
@@ -280,13 +280,14 @@ class _PoolChange:
     def _setting_steps(self, staying: list[Member]) -> list[Step]:
         steps = []
         for member in staying:
-            wanted = member.record.changed(vm_pool=self.settings, follows=self.follows)
-            if wanted != member.record and not _incomplete(member):
+            present = member.record.changed(pending=None) if _incomplete(member) else member.record
+            wanted = present.changed(vm_pool=self.settings, follows=self.follows)
+            if wanted != present:
                 steps.append(
                     Step(
                         f"set what VM {member.vm.name!r} follows and its pool's settings",
                         self._writer(member.vm.name, wanted),
-                        self._writer(member.vm.name, member.record),
+                        self._writer(member.vm.name, present),
                     )
                 )
         return steps
@@ -299,10 +300,13 @@ class _PoolChange:
         running = sum(member.free and member.vm.domain.state == RUNNING for member in staying)
         down = [member.vm.name for member in staying if member.free and not member.vm.domain.active] + created
         starting = down[: max(0, self.settings.prestarted - running)]
-        return [Step(f"start VM {name!r}", self._starter(name)) for name in starting]
+        return [Step(f"start VM {name!r}", self._starter(name), self._stopper(name)) for name in starting]
 
     def _starter(self, name: str) -> Any:
         return lambda: self.hv.start(name)
+
+    def _stopper(self, name: str) -> Any:
+        return lambda: self.hv.stop(name, Shutdown("force"))
 
     def _after(self, staying: list[Member], creations: list[Plan]) -> dict[str, Any]:
         changed = [Member(m.vm, m.record.changed(vm_pool=self.settings, follows=self.follows)) for m in staying]

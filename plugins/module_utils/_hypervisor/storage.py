@@ -97,10 +97,10 @@ class StorageCalls:
 
     def volume_digest(self, storage_pool: str, name: str) -> str:
         digest = hashlib.sha256()
-        with translated(f"cannot read volume {name!r} in storage pool {storage_pool!r}"):
-            with self._download(storage_pool, name, 0) as pieces:
-                for piece in pieces:
-                    digest.update(piece)
+        doing = f"cannot read volume {name!r} in storage pool {storage_pool!r}"
+        with translated(doing), self._download(storage_pool, name, 0) as pieces:
+            for piece in pieces:
+                digest.update(piece)
         return digest.hexdigest()
 
     def upload(self, storage_pool: str, name: str, path: str) -> str:
@@ -192,7 +192,11 @@ def _creating(storage_pool: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or ""
-        taken = error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST or "already in use" in message
+        taken = (
+            error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST
+            or "already in use" in message
+            or "already exists" in message
+        )
         kind = ExistsError if taken else HypervisorError
         raise kind(f"cannot create a volume in storage pool {storage_pool!r}: {message}") from error
 
