@@ -104,6 +104,7 @@ AT_ONCE = 16
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     """The inventory plugin."""
 
+    inventory: Any
     NAME = "golden.libvirt.vms"
 
     def verify_file(self, path: str) -> bool:

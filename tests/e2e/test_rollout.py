@@ -70,7 +70,9 @@ class Pool:
         return virsh.identity(self.vm(number))
 
     def address(self, number: int) -> str:
-        return virsh.in_guest(self.vm(number), "ip -4 -o addr show eth0 | awk '{print $4}'")
+        """Return the address that DHCP has given to a guest, as the guest itself tells."""
+        script = "for i in $(seq 60); do ip -4 -o addr show eth0 | grep . && break; sleep 1; done"
+        return virsh.in_guest(self.vm(number), script, timeout=90).split()[3]
 
     def version(self, number: int) -> str:
         """Return the version that the guest itself tells."""
@@ -172,14 +174,14 @@ def _the_way_back(pool: Pool) -> None:
     assert back.artifact["golden_rollout"]["moved"] == [pool.vm(1), pool.vm(2), pool.vm(3)]
     assert [pool.version(number) for number in (1, 2)] == ["1", "1"]
     assert virsh.in_guest(pool.vm(1), "cat /root-file") == "precious", "it is the old root, not a new one of version 1"
-    options = {"template": "web", "storage_pool": pool.site.storage_pool, "all_versions": True}
+    options: dict[str, Any] = {"template": "web", "storage_pool": pool.site.storage_pool, "all_versions": True}
     versions = run_module("template_version_info", **options)["template_versions"]
     assert [version["lifecycle"] for version in versions] == ["active", "revoked", "active"]
     assert pool.rollout(playbook="rollback").changed == 0
 
 
 def test_hooks_and_budget(pool: Pool, guest_v1: Path, empty_disk: Path) -> None:
-    """The hooks run in their order; one that is not verified goes back and is undrained; the budget lets others go on."""
+    """The hooks run in their order; who is not verified goes back and is undrained; the budget lets others go on."""
     pool.publish(guest_v1, publish_create_base="true")
     pool.make(count=3, prestarted=0)
     pool.publish(empty_disk)
@@ -211,9 +213,15 @@ def test_hooks_and_budget(pool: Pool, guest_v1: Path, empty_disk: Path) -> None:
         assert [line.split()[0] for line in lines if line.endswith(f"-{number}")] == ["drain", "verify", "undrain"]
 
     log.unlink()
-    stopped = pool.rollout(rollout_serial="3", rollout_template_version="1", **hooks)
-    assert stopped.rc == 0, stopped.output
-    assert [root.split(".")[-2] for root in pool.roots()] == ["3", "1", "3"]
+    pool.publish(guest_v1, publish_version_name="again")
+    stopped = pool.rollout(rollout_serial="100%", rollout_on_failure="keep", **hooks)
+    assert stopped.rc != 0
+    assert "is left as it is now" in stopped.text
+    assert [root.split(".")[-2] for root in pool.roots()] == ["3", "3", "3"], "left there, as it was asked for"
+    lines = log.read_text().splitlines()
+    done_for = {number: [line.split()[0] for line in lines if line.endswith(f"-{number}")] for number in (1, 2, 3)}
+    assert done_for[2] == ["drain", "verify"]
+    assert done_for[1] == done_for[3] == ["drain", "verify", "undrain"], "the others of the batch are finished"
 
 
 @pytest.mark.parametrize("playbook", ["rollout", "rollback"])

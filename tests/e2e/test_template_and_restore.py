@@ -25,9 +25,7 @@ def test_what_is_installed_in_a_vm_is_in_the_version_made_from_it(tiny: Template
     builder = tiny.make_vm("builder")
     in_guest(builder, "echo '#!/bin/sh\necho works' > /usr/sbin/tool && chmod 755 /usr/sbin/tool && sync")
     run_module("vm", name=builder, state="stopped", wait_timeout=60)
-    done = run_module(
-        "template_version", template=tiny.name, storage_pool=site.storage_pool, source={"vm": builder}
-    )
+    done = run_module("template_version", template=tiny.name, storage_pool=site.storage_pool, source={"vm": builder})
     assert done["template_version"]["version"] == 2
     user = tiny.make_vm("user")
     assert in_guest(user, "/usr/sbin/tool") == "works"
@@ -36,9 +34,7 @@ def test_what_is_installed_in_a_vm_is_in_the_version_made_from_it(tiny: Template
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
-def test_a_restore_keeps_what_the_vm_is_known_by(
-    tiny: Template, guest_v1: Path, guest_v2: Path, firmware: str
-) -> None:
+def test_a_restore_keeps_what_the_vm_is_known_by(tiny: Template, guest_v1: Path, guest_v2: Path, firmware: str) -> None:
     tiny.publish(guest_v1, firmware)
     vm = tiny.make_vm("a", stateless=True, use_latest_template_version=True)
     in_guest(vm, "echo mine > /root/file && sync")

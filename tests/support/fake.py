@@ -1,6 +1,7 @@
-"""A hypervisor in memory: it takes the XML that libvirt takes, keeps what libvirt keeps and refuses what libvirt refuses.
+"""A hypervisor in memory: it takes the XML that libvirt takes, and keeps and refuses what libvirt does.
 
-Tests look at its state (``state()``), not at its calls. Calls are only counted, so that any of them can be made to fail.
+Tests look at its state (``state()``), not at its calls. Calls are only counted, so that any of them can be made
+to fail.
 """
 
 from __future__ import annotations
@@ -114,6 +115,10 @@ def counted(call: Call) -> Call:
         for action in self.before.pop(call.__name__, []):
             action()
         number, self.calls = self.calls, self.calls + 1
+        if self._interruption is not None and self._interruption[0] == number:
+            (_number, action, but_not), self._interruption = self._interruption, None
+            if call.__name__ not in but_not:
+                action()
         if self._fault is None or self._fault[0] != number:
             return call(self, *arguments)
         (_number, after, deadly), self._fault = self._fault, None
@@ -140,8 +145,9 @@ class FakeHypervisor:
         self.unstartable: set[str] = set()
         """Names of volumes: a VM with one of them in its root's chain cannot be started."""
         self.calls = 0
-        self.before: dict[str, list[Callable[[], None]]] = {}
+        self.before: dict[str, list[Callable[[], object]]] = {}
         self._fault: tuple[int, bool, bool] | None = None
+        self._interruption: tuple[int, Callable[[], object], tuple[str, ...]] | None = None
         self._dead = False
 
     # --- what tests do to it, and look at --------------------------------------------------------------------------
@@ -154,13 +160,17 @@ class FakeHypervisor:
         """Let the process be killed at the call of this number, counted from now, before or after it is carried out."""
         self._fault = (self.calls + number, after, True)
 
-    def meanwhile(self, call: str, action: Callable[[], None]) -> None:
+    def meanwhile(self, call: str, action: Callable[[], object]) -> None:
         """Let another task do something just before the next call of this name."""
         self.before.setdefault(call, []).append(action)
 
+    def interrupt_at(self, number: int, action: Callable[[], object], but_not: tuple[str, ...] = ()) -> None:
+        """Let another task do something just before the call of this number, unless the call has one of these names."""
+        self._interruption = (self.calls + number, action, but_not)
+
     def revive(self) -> None:
-        """Let a new process use the connection, and nothing fail any more."""
-        self._fault, self._dead = None, False
+        """Let a new process use the connection, and nothing fail or be done by others any more."""
+        self._fault, self._interruption, self._dead = None, None, False
 
     def state(self) -> dict[str, Any]:
         """Return all that there is, to be compared."""
@@ -243,6 +253,11 @@ class FakeHypervisor:
             known.stored, known.persistent = stored, True
 
     @counted
+    def metadata(self, name: str) -> str | None:
+        found = ET.fromstring(self.vms[name].stored).find(f"metadata/{{{NAMESPACE}}}vm") if name in self.vms else None
+        return None if found is None else ET.tostring(found, encoding="unicode")
+
+    @counted
     def set_metadata(self, name: str, xml: str) -> None:
         vm = self._vm(name)
         vm.stored = _with_metadata(vm.stored, xml)
@@ -304,10 +319,16 @@ class FakeHypervisor:
             raise UnhealthyError(f"VM {name!r} did not pass its health check {health.check!r}")
 
     @counted
-    def addresses(self, name: str) -> dict[str, list[str]]:
-        vm = self.vms.get(name)
-        macs = ET.fromstring(vm.live).iterfind("devices/interface/mac") if vm is not None and vm.live else ()
-        return {mac.attrib["address"]: [f"192.0.2.{index}"] for index, mac in enumerate(macs, 10)}
+    def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
+        lives = {name: self.vms[name].live for name in names if name in self.vms}
+        return {
+            name: {
+                mac.attrib["address"]: [f"192.0.2.{index}"]
+                for index, mac in enumerate(ET.fromstring(live).iterfind("devices/interface/mac"), 10)
+            }
+            for name, live in lives.items()
+            if live
+        }
 
     @counted
     def virt_type(self) -> str:
@@ -476,7 +497,7 @@ class FakeHypervisor:
         return Domain(vm.name, vm.uuid, vm.state, vm.persistent, vm.autostart, vm.managed_save, xml)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _canonical(xml: str) -> str:
     return ET.canonicalize(xml, strip_text=True)
 

@@ -98,7 +98,9 @@ def test_other_json_is_no_manifest(text: bytes) -> None:
 
 
 def test_a_newer_format_is_not_guessed_at() -> None:
-    with pytest.raises(InvalidError, match="'golden.libvirt/template-version/2' is not .*use the version of this collect"):
+    with pytest.raises(
+        InvalidError, match=r"'golden.libvirt/template-version/2' is not .*use the version of this collect"
+    ):
         manifest.parse(stored(format="golden.libvirt/template-version/2"))
 
 

@@ -18,6 +18,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.restore impor
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import VmRequest, plan_vm
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
+
 from support.fake import FakeHypervisor
 
 GIB = 1024**3

@@ -94,7 +94,6 @@ class Template:
 def read_template(hv: Hypervisor, storage_pool: str, template: str) -> Template:
     """Return the template of that name; one without entries where there is none."""
     names.check_template_name(template)
-    hv.storage_pool(storage_pool)
     entries = _read(hv, storage_pool, (found for found in _stored(hv, storage_pool) if found[0] == template))
     return Template(template, storage_pool, tuple(entries))
 

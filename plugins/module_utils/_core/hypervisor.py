@@ -121,6 +121,9 @@ class Hypervisor(Protocol):
     def define(self, xml: str) -> None:
         """Create or replace a stored definition. A name that another UUID has: ``ExistsError``."""
 
+    def metadata(self, name: str) -> str | None:
+        """Return our metadata element of a domain's stored definition, or None where there is none."""
+
     def set_metadata(self, name: str, xml: str) -> None:
         """Replace our metadata element of a domain, in its stored and, if it runs, in its live definition."""
 
@@ -156,7 +159,7 @@ class Hypervisor(Protocol):
         """Return one storage pool. None of that name: ``NotFoundError``; an inactive one: ``RefusedError``."""
 
     def volume_names(self, storage_pool: str) -> list[str]:
-        """Return the names of all volumes of a storage pool, sorted."""
+        """Return the names of all volumes of a storage pool, sorted; errors as ``storage_pool``."""
 
     def volumes(self, storage_pool: str) -> list[Volume]:
         """Return all volumes of a storage pool, sorted by name."""

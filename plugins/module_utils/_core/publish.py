@@ -361,7 +361,6 @@ class _Publication:
             except ExistsError:
                 self.draft = self._numbered(self.draft.version + 1)
         self._write()
-        self._check_name_is_free()
 
     def _numbered(self, version: int) -> Manifest:
         image = self.draft.image
@@ -371,18 +370,13 @@ class _Publication:
         return self.draft.revised(version=version, image=image)
 
     def _check_name_is_free(self) -> None:
-        """Of two tasks that publish one version name at once, the one with the lower number goes on."""
-        if not self.draft.version_name:
-            return
-        for entry in read_template(self.hv, self.storage_pool, self.draft.template).entries:
-            other = entry.manifest
-            if other is None or entry.deleted or other.version >= self.draft.version:
-                continue
-            if other.version_name == self.draft.version_name:
+        """Of two tasks that publish one version name at once, the one with the lower number has it."""
+        for other in read_template(self.hv, self.storage_pool, self.draft.template).ready:
+            same = self.draft.version_name and other.version_name == self.draft.version_name
+            if same and other.version < self.draft.version:
                 raise ExistsError(
-                    f"another task is publishing {self.draft.version_name!r} as version {other.version} of template "
-                    f"{self.draft.template!r}; run this task again when that is done, or, if that task died, remove "
-                    f"version {other.version} with 'state: absent'"
+                    f"another task has just published {other.version_name!r} as version {other.version} of template "
+                    f"{self.draft.template!r}; run this task again to see whether it is the same"
                 )
 
     def give_up_claim(self) -> None:
@@ -404,6 +398,7 @@ class _Publication:
     def finish(self) -> None:
         self.draft = self.draft.revised(status=manifest.READY)
         self._write()
+        self._check_name_is_free()
 
     def _write(self) -> None:
         volume = names.manifest_volume(self.draft.template, self.draft.version)

@@ -181,6 +181,14 @@ def to_text(record: Record) -> str:
     return ET.tostring(vm, encoding="unicode")
 
 
+def from_text(text: str, vm_name: str) -> Record:
+    """Return the record in our metadata element, as libvirt's API gives it."""
+    vm = ET.fromstring(text)
+    for element in vm.iter():
+        element.tag = _tag(element.tag.rpartition("}")[2])
+    return _record(vm, vm_name)
+
+
 def from_metadata(metadata: ET.Element | None, vm_name: str) -> Record | None:
     """Return the record in a domain's ``<metadata>``, or None when the VM is not one of ours."""
     if metadata is None:

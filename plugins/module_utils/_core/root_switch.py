@@ -18,7 +18,7 @@ from .domain_xml import Vm
 from .errors import ExistsError, NotFoundError, RefusedError
 from .hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown
 from .plan import Phases, Plan, Step
-from .record import SETTLE, SWITCH, Pending, Record, Root, to_text
+from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
 from .root import NewRoot, delete_root, make_root
 
 DOWN = ("stop", "switch", "boot", "verify")
@@ -155,14 +155,16 @@ class RootSwitch:
     def _delete_strays(self, storage_pool: str) -> None:
         """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
         numbers = {volume: names.root_generation(self.name, volume) for volume in self.hv.volume_names(storage_pool)}
-        self._unchanged()  # after the list: so what is in it is not what another task has just switched to
+        self._check_unchanged(
+            self._present()
+        )  # after the list: so what is in it is not what another task has just switched to
         for volume, number in numbers.items():
             if number is not None and number > self.record.generation:
                 self.hv.delete_volume(storage_pool, volume)
 
     def _step_stop(self) -> Step:
         def stop() -> None:
-            self._unchanged()
+            self._check_unchanged(self._present())
             if self.record.pending is None:
                 self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
             self.hv.stop(self.name, self.shutdown)
@@ -178,12 +180,15 @@ class RootSwitch:
         replaced: list[Domain] = []
 
         def switch() -> None:
-            domain = self._unchanged()
-            if domain.active:
-                raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
             volume = self.hv.volume(root.storage_pool, root.volume)
             if volume is None:
                 raise NotFoundError(f"the root {root.volume!r} of VM {self.name!r} was deleted by another task")
+            domain = self.hv.domain(self.name)
+            if domain is None:
+                raise self._overtaken()
+            self._check_unchanged(domain_xml.record_of(domain))
+            if domain.active:
+                raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
             replaced.append(domain)
             self.hv.define(domain_xml.with_root(domain.xml, self._target, volume.path, after))
             self.switched = True
@@ -247,24 +252,23 @@ class RootSwitch:
         """Whether a VM on its new root stays there, although not all is well."""
         return self.switched and not self.undo
 
-    def _unchanged(self) -> Domain:
-        """Return the domain as it is now, or stop when another task has restored it since we looked."""
-        domain = self.hv.domain(self.name)
-        if domain is None:
-            raise NotFoundError(f"VM {self.name!r} was removed in the meantime")
-        record = domain_xml.record_of(domain)
+    def _check_unchanged(self, record: Record | None) -> None:
+        """Stop when another task has restored the VM since we looked: ``record`` is what it has now."""
         if record is None or (record.root, record.generation) != (self.record.root, self.record.generation):
             raise self._overtaken()
-        return domain
+
+    def _present(self) -> Record | None:
+        text = self.hv.metadata(self.name)
+        return None if text is None else from_text(text, self.name)
 
     def _overtaken(self) -> ExistsError:
         return ExistsError(
-            f"another task has restored VM {self.name!r} in the meantime; look at it, and run this task again"
+            f"another task has restored or removed VM {self.name!r} in the meantime; look at it, "
+            "and run this task again"
         )
 
     def _is_on(self, root: Root) -> bool:
-        domain = self.hv.domain(self.name)
-        record = domain_xml.record_of(domain) if domain is not None else None
+        record = self._present()
         return record is not None and record.root == root
 
     def _note(self, root: Root, pending: Pending | None) -> None:

@@ -247,7 +247,6 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
         steps.append(Step(f"change VM {vm.name!r}", lambda: hv.define(xml), lambda: hv.define(vm.domain.xml)))
         if vm.domain.active and _hardware_differs(request, vm):
             warnings.append(f"VM {vm.name!r} runs: its changed hardware takes effect when it is next started")
-    steps += _grow_root(hv, request, vm, record)
     autostart = vm.domain.autostart if request.autostart is None else request.autostart
     if autostart != vm.domain.autostart:
         steps.append(
@@ -257,6 +256,7 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
                 lambda: hv.set_autostart(vm.name, not autostart),
             )
         )
+    steps += _grow_root(hv, request, vm, record)
     state = vm.domain.state
     if request.state == STARTED and state != RUNNING:
         if vm.domain.active:
@@ -344,7 +344,7 @@ def _grow_root(hv: Hypervisor, request: VmRequest, vm: Vm, record: Record) -> li
     if vm.domain.active:
         raise RefusedError(f"VM {vm.name!r} runs; stop it to grow its root to {human_size(wanted)}")
     say = f"grow the root {root.volume!r} to {human_size(wanted)}"
-    return [Step(say, lambda: hv.resize_volume(root.storage_pool, root.volume, wanted))]
+    return [Step(say, lambda: hv.resize_volume(root.storage_pool, root.volume, wanted), final=True)]
 
 
 # --- removing one ----------------------------------------------------------------------------------------------------

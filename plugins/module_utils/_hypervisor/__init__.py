@@ -15,7 +15,8 @@ class LibvirtHypervisor(DomainCalls, StorageCalls, LocalFiles):
     """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``)."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(Connection(uri))
+        DomainCalls.__init__(self, Connection(uri))
+        StorageCalls.__init__(self)
 
     def __enter__(self) -> LibvirtHypervisor:
         return self

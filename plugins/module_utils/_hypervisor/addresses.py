@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import threading
 import time
 from typing import Any
 
-from .connection import libvirt
+from .library import libvirt, libvirt_qemu
 
 Addresses = dict[str, list[str]]
 """IP addresses by MAC address."""
 
 _PATIENCE = 10.0
-"""Seconds that all guest agents together have: libvirt gives up on one that hangs after 5, on a busy VM after 30."""
+"""Seconds that all guest agents together have. libvirt waits 5 for one that hangs, and 30 for its turn on a busy VM."""
+_AGENT_TIMEOUT = 5
 _AT_ONCE = 5
 """Agents that are asked at the same time: as many calls of one client libvirtd carries out at once by default."""
 
@@ -62,21 +64,38 @@ def _ask_agents(domains: dict[str, Any]) -> dict[str, Addresses]:
 
 
 def _leases(domain: Any) -> Addresses:
-    return _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+    try:
+        interfaces = domain.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+    except libvirt.libvirtError:
+        return {}  # not running, or not supported: the agent may know
+    return _useful(
+        {
+            interface["hwaddr"]: [address["addr"] for address in interface["addrs"] or []]
+            for interface in interfaces.values()
+        }
+    )
 
 
 def _agent(domain: Any) -> Addresses:
-    return _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+    """Return what the guest agent says.
 
-
-def _addresses(domain: Any, source: int) -> Addresses:
+    It is asked directly: libvirt's own call waits for ever for an agent that hangs, and holds a thread of libvirtd.
+    """
+    question = '{"execute": "guest-network-get-interfaces"}'
     try:
-        interfaces = domain.interfaceAddresses(source)
+        reply = json.loads(libvirt_qemu.qemuAgentCommand(domain, question, _AGENT_TIMEOUT, 0))
+        found: Addresses = {}
+        for interface in reply["return"]:
+            told = [address["ip-address"] for address in interface.get("ip-addresses", [])]
+            found.setdefault(interface.get("hardware-address", "").lower(), []).extend(map(str, told))
     except libvirt.libvirtError:
-        return {}  # not running, no agent, or not supported: another source may know
-    found = {
-        interface["hwaddr"]: [address["addr"] for address in interface["addrs"] or []]
-        for name, interface in interfaces.items()
-        if interface.get("hwaddr") and name != "lo"
-    }
-    return found if any(found.values()) else {}
+        return {}  # no agent, or one that does not answer
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # its answer makes no sense
+    return _useful(found)
+
+
+def _useful(found: Addresses) -> Addresses:
+    """Return the addresses of network cards; loopback interfaces have no MAC address, or one of zeros."""
+    cards = {mac: known for mac, known in found.items() if mac.strip("0:")}
+    return cards if any(cards.values()) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +45,16 @@ class Connection:
         self.uri = uri
         with translated(f"cannot connect to {uri!r}"):
             self.libvirt = libvirt.open(uri)
-        self._lifecycle: int | None = None
+        self._events: list[int] = []
         self._timer = libvirt.virEventAddTimeout(-1, lambda _timer, _opaque: None, None)
 
     def close(self) -> None:
         """Close the connection."""
         libvirt.virEventRemoveTimeout(self._timer)
-        self.libvirt.close()
+        with contextlib.suppress(libvirt.libvirtError):  # a connection that broke has nothing left to be ended
+            for event in self._events:
+                self.libvirt.domainEventDeregisterAny(event)
+            self.libvirt.close()
 
     def host(self) -> Host:
         """Return name and architecture of the hypervisor."""
@@ -72,14 +76,14 @@ class Connection:
         return True
 
     def _listen(self) -> None:
-        if self._lifecycle is None:
+        if not self._events:
             wake: Any = lambda *_event: None  # noqa: E731 - the event only ends the wait; the state is read from libvirt
             with translated("cannot listen to domain events"):
                 for event in (
                     libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                     libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
                 ):
-                    self._lifecycle = self.libvirt.domainEventRegisterAny(None, event, wake, None)
+                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, wake, None))
 
     def _run_events(self, seconds: float) -> None:
         libvirt.virEventUpdateTimeout(self._timer, max(1, int(seconds * 1000)))

@@ -31,14 +31,20 @@ class DomainCalls:
     def domains(self) -> list[Domain]:
         conn = self.connection.libvirt
         with translated("cannot list the domains"):
-            autostart = {d.UUIDString() for d in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
-            saved = {d.UUIDString() for d in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
+            persistent, autostart, saved = (
+                {domain.UUIDString() for domain in conn.listAllDomains(flag)}
+                for flag in (
+                    libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT,
+                    libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART,
+                    libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+                )
+            )
             found = conn.listAllDomains()
         domains = []
         for domain in found:
             uuid = domain.UUIDString()
             try:
-                domains.append(self._value(domain, uuid in autostart, uuid in saved))
+                domains.append(_value(domain, uuid in persistent, uuid in autostart, uuid in saved))
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # gone since the list was made
                     raise HypervisorError(
@@ -52,11 +58,8 @@ class DomainCalls:
             if domain is None:
                 return None
             persistent = bool(domain.isPersistent())
-            return self._value(
-                domain,
-                persistent and bool(domain.autostart()),
-                persistent and bool(domain.hasManagedSaveImage()),
-            )
+            autostart = persistent and bool(domain.autostart())
+            return _value(domain, persistent, autostart, persistent and bool(domain.hasManagedSaveImage()))
 
     def snapshots(self, name: str) -> list[str]:
         with translated(f"cannot list the snapshots of VM {name!r}"):
@@ -78,6 +81,20 @@ class DomainCalls:
             raise HypervisorError(
                 f"cannot define the VM: {error.get_error_message()}", libvirt_code=error.get_error_code()
             ) from error
+
+    def metadata(self, name: str) -> str | None:
+        with translated(f"cannot read the metadata of VM {name!r}"):
+            domain = self._lookup(name)
+            try:
+                if domain is None:
+                    return None
+                return str(
+                    domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+                )
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                    return None
+                raise
 
     def set_metadata(self, name: str, xml: str) -> None:
         with translated(f"cannot write the metadata of VM {name!r}"):
@@ -158,22 +175,6 @@ class DomainCalls:
             raise NotFoundError(f"there is no VM {name!r}")
         return domain
 
-    def _value(self, domain: Any, autostart: bool, managed_save: bool) -> Domain:
-        # SECURE: what is defined again must have the passwords that were left out of it otherwise.
-        flags = libvirt.VIR_DOMAIN_XML_SECURE
-        persistent = bool(domain.isPersistent())
-        if persistent:
-            flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
-        return Domain(
-            name=domain.name(),
-            uuid=domain.UUIDString(),
-            state=_state(domain),
-            persistent=persistent,
-            autostart=autostart,
-            managed_save=managed_save,
-            xml=domain.XMLDesc(flags),
-        )
-
     def _ask_to_shut_down(self, domain: Any, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -210,7 +211,22 @@ class DomainCalls:
             self._destroy(probe)
 
 
+def _value(domain: Any, persistent: bool, autostart: bool, managed_save: bool) -> Domain:
+    # SECURE: what is defined again must have the passwords that were left out of it otherwise.
+    flags = libvirt.VIR_DOMAIN_XML_SECURE | (libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
+    return Domain(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        state=_state(domain),
+        persistent=persistent,
+        autostart=autostart,
+        managed_save=managed_save,
+        xml=domain.XMLDesc(flags),
+    )
+
+
 def _state(domain: Any) -> str:
-    if not domain.isActive():
+    state = domain.state()[0]
+    if state == libvirt.VIR_DOMAIN_SHUTOFF or (state == libvirt.VIR_DOMAIN_CRASHED and not domain.isActive()):
         return SHUT_OFF
-    return PAUSED if domain.state()[0] in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED) else RUNNING
+    return PAUSED if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED) else RUNNING

@@ -25,6 +25,9 @@ class StorageCalls:
 
     connection: Connection
 
+    def __init__(self) -> None:
+        self._pools: dict[str, Any] = {}
+
     def storage_pools(self) -> list[StoragePool]:
         with translated("cannot list the storage pools"):
             pools = [_pool_value(pool) for pool in self.connection.libvirt.listAllStoragePools()]
@@ -32,6 +35,7 @@ class StorageCalls:
 
     def storage_pool(self, name: str) -> StoragePool:
         with translated(f"cannot look at storage pool {name!r}"):
+            self._pools.pop(name, None)  # it may have been stopped since it was looked up
             return _pool_value(self._pool(name))
 
     def volume_names(self, storage_pool: str) -> list[str]:
@@ -120,6 +124,12 @@ class StorageCalls:
     # --- parts -----------------------------------------------------------------------------------------------------
 
     def _pool(self, name: str) -> Any:
+        """Return libvirt's handle of an active storage pool, looked up once."""
+        if name not in self._pools:
+            self._pools[name] = self._look_up_pool(name)
+        return self._pools[name]
+
+    def _look_up_pool(self, name: str) -> Any:
         try:
             pool = self.connection.libvirt.storagePoolLookupByName(name)
         except libvirt.libvirtError as error:
