@@ -182,7 +182,7 @@ def test_running_guests(site: Site, guest_v1: Path, network: str, controller: Co
     hang_agent(f"{pool}-2")
     started = time.monotonic()
     listed = controller.hosts(vm_pools=[pool])
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 15
     variables = listed["_meta"]["hostvars"]
     assert variables[f"{pool}-1"]["ansible_host"] == lease
     assert variables[f"{pool}-1"]["golden_addresses"][0] == lease
@@ -204,6 +204,4 @@ def hang_agent(vm: str) -> None:
     virsh.virsh("detach-interface", vm, "network", "--mac", virsh.identity(vm)["macs"][0], "--live")
     arguments = {"path": "/bin/sh", "arg": ["-c", "killall -STOP qemu-ga"]}
     virsh.agent(vm, "guest-exec", **arguments)
-    deadline = time.monotonic() + 30
-    while "return" in virsh.virsh("qemu-agent-command", vm, '{"execute":"guest-ping"}', "--timeout", "2", check=False):
-        assert time.monotonic() < deadline
+    time.sleep(2)  # and it is not asked again: libvirt goes on believing in it, and would wait for it for ever
