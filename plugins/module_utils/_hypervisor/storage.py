@@ -148,12 +148,14 @@ class StorageCalls:
     @contextmanager
     def _stream(self) -> Iterator[Any]:
         stream = self.connection.libvirt.newStream(0)
+        finished = False
         try:
             yield stream
             stream.finish()
-        except BaseException:
-            _abort(stream)
-            raise
+            finished = True
+        finally:
+            if not finished:
+                _abort(stream)
 
     @contextmanager
     def _download(self, storage_pool: str, name: str, size: int) -> Iterator[Iterator[bytes]]:
