@@ -7,7 +7,7 @@ from typing import Any
 from ._core.domain_xml import Network
 from ._core.errors import InvalidError
 from ._core.units import GIB, parse_memory
-from ._core.vm import Size
+from ._core.vm_request import Size
 
 
 def network_options(mac: bool = True) -> dict[str, Any]:

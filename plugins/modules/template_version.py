@@ -210,6 +210,7 @@ from ..module_utils._core.catalog import read_template
 from ..module_utils._core.errors import InvalidError
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
+from ..module_utils._core.source import Hardware, Source
 from ..module_utils._options import network_options, networks_of, parsed_memory
 from ..module_utils._runner import Params, run
 
@@ -240,8 +241,8 @@ def _request(params: Params, labels: relabel.Labels) -> publish.Request:
     return publish.Request(
         template=params["template"],
         storage_pool=params["storage_pool"],
-        source=publish.Source(**params["source"]),
-        hardware=publish.Hardware(
+        source=Source(**params["source"]),
+        hardware=Hardware(
             cpus=hardware.get("cpus"),
             memory=parsed_memory(hardware.get("memory"), "hardware.memory"),
             networks=networks_of(hardware.get("networks")),

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import domain_xml
+from ansible_collections.golden.libvirt.plugins.module_utils._core import domain_edit, domain_xml, hardware_xml
 from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import Disk, Network, Nic, Vm
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError, RefusedError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import SHUT_OFF, Domain
@@ -30,7 +30,7 @@ def example(name: str) -> Vm:
 
 def template(name: str) -> ET.Element:
     """Return what becomes of an example as a template."""
-    return ET.fromstring(domain_xml.template_of(example(name)))
+    return ET.fromstring(hardware_xml.template_of(example(name)))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_template_has_no_identity(name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_template_tells_no_secret_and_nothing_of_its_host(name: str) -> None:
-    told = domain_xml.template_of(example(name))
+    told = hardware_xml.template_of(example(name))
     for secret in (
         "s3cret",
         "SN-0815",
@@ -171,18 +171,18 @@ def test_a_template_keeps_the_loader_and_leaves_its_variables_to_each_vm() -> No
 
 
 def test_the_command_line_of_qemu_survives() -> None:
-    told = domain_xml.template_of(example("desktop"))
+    told = hardware_xml.template_of(example("desktop"))
     assert "<qemu:commandline>" in told
     assert 'xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"' in told
-    assert '<qemu:arg value="extra"' in domain_xml.with_record(text("desktop"), RECORD)
+    assert '<qemu:arg value="extra"' in domain_edit.with_record(text("desktop"), RECORD)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_template_of_a_vm_of_a_template_is_that_template(name: str) -> None:
-    first = domain_xml.template_of(example(name))
-    made = domain_xml.new_vm(first, "web-1", "qemu", "/pool/web-1.root.1.qcow2", RECORD)
+    first = hardware_xml.template_of(example(name))
+    made = domain_edit.new_vm(first, "web-1", "qemu", "/pool/web-1.root.1.qcow2", RECORD)
     made = made.replace("desktop.root.4.qcow2", "web-1.root.1.qcow2")
-    again = domain_xml.template_of(domain_xml.read(Domain("web-1", "", SHUT_OFF, True, False, False, made)))
+    again = hardware_xml.template_of(domain_xml.read(Domain("web-1", "", SHUT_OFF, True, False, False, made)))
     assert domain_xml.canonical(again) == domain_xml.canonical(first)
 
 
@@ -190,11 +190,11 @@ def test_a_template_of_a_vm_of_a_template_is_that_template(name: str) -> None:
 
 
 def test_another_root_changes_the_root_and_the_record_and_nothing_else() -> None:
-    told = domain_xml.with_root(text("desktop"), "vda", "/elsewhere/desktop.root.4.qcow2", RECORD)
+    told = domain_edit.with_root(text("desktop"), "vda", "/elsewhere/desktop.root.4.qcow2", RECORD)
     back = example("desktop").record
     assert back is not None
     restored = told.replace("/elsewhere/desktop.root.4.qcow2", f"{IMAGES}/desktop.root.3.qcow2")
-    assert domain_xml.canonical(domain_xml.with_record(restored, back)) == domain_xml.canonical(text("desktop"))
+    assert domain_xml.canonical(domain_edit.with_record(restored, back)) == domain_xml.canonical(text("desktop"))
     vm = domain_xml.read(Domain("desktop", "", SHUT_OFF, True, False, False, told))
     assert vm.record == RECORD
     assert vm.root_disk is not None
@@ -202,12 +202,12 @@ def test_another_root_changes_the_root_and_the_record_and_nothing_else() -> None
 
 
 def test_there_is_one_record_at_most() -> None:
-    told = domain_xml.with_record(domain_xml.with_record(text("server"), RECORD), RECORD.changed(generation=9))
+    told = domain_edit.with_record(domain_edit.with_record(text("server"), RECORD), RECORD.changed(generation=9))
     assert told.count("<golden:vm ") == 1
 
 
 def test_a_root_of_a_block_device_becomes_a_qcow2_file() -> None:
-    told = ET.fromstring(domain_xml.with_root(text("server"), "sda", "/pool/x.qcow2", RECORD))
+    told = ET.fromstring(domain_edit.with_root(text("server"), "sda", "/pool/x.qcow2", RECORD))
     disk = told.find("devices/disk[@device='disk']")
     assert disk is not None
     assert [child.tag for child in disk] == ["driver", "source", "target", "address"]
@@ -216,24 +216,24 @@ def test_a_root_of_a_block_device_becomes_a_qcow2_file() -> None:
 
 def test_a_root_that_is_not_there_is_an_error() -> None:
     with pytest.raises(InvalidError, match="definition of VM 'server' has no disk 'vdx'"):
-        domain_xml.with_root(text("server"), "vdx", "/pool/x.qcow2", RECORD)
+        domain_edit.with_root(text("server"), "vdx", "/pool/x.qcow2", RECORD)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_change_is_no_difference(name: str) -> None:
-    assert domain_xml.canonical(domain_xml.with_changes(text(name))) == domain_xml.canonical(text(name))
+    assert domain_xml.canonical(domain_edit.with_changes(text(name))) == domain_xml.canonical(text(name))
 
 
 def test_the_record_that_it_has_is_no_difference() -> None:
     vm = example("desktop")
     assert vm.record is not None
-    assert domain_xml.canonical(domain_xml.with_record(text("desktop"), vm.record)) == domain_xml.canonical(
+    assert domain_xml.canonical(domain_edit.with_record(text("desktop"), vm.record)) == domain_xml.canonical(
         text("desktop")
     )
 
 
 def test_other_cpus_and_memory() -> None:
-    told = ET.fromstring(domain_xml.with_changes(text("desktop"), cpus=8, memory=4194304))
+    told = ET.fromstring(domain_edit.with_changes(text("desktop"), cpus=8, memory=4194304))
     assert told.findtext("vcpu") == "8"
     assert told.find("vcpu[@current]") is None
     assert told.find("cpu/topology") is None
@@ -243,13 +243,13 @@ def test_other_cpus_and_memory() -> None:
 
 @pytest.mark.parametrize("description", ["new & <better>", ""])
 def test_another_description(description: str) -> None:
-    told = ET.fromstring(domain_xml.with_changes(text("desktop"), description=description))
+    told = ET.fromstring(domain_edit.with_changes(text("desktop"), description=description))
     assert told.findtext("description", "") == description
 
 
 def test_other_networks_keep_mac_addresses_and_places() -> None:
     networks = (Network("lab"), Network("default", "52:54:00:00:00:09", "e1000e"), Network("third"))
-    told = domain_xml.with_changes(text("desktop"), networks=networks)
+    told = domain_edit.with_changes(text("desktop"), networks=networks)
     vm = domain_xml.read(Domain("x", "", SHUT_OFF, True, False, False, told))
     assert vm.nics == (
         Nic("52:54:00:aa:bb:01", "lab", "virtio"),
@@ -261,7 +261,7 @@ def test_other_networks_keep_mac_addresses_and_places() -> None:
 
 
 def test_no_networks() -> None:
-    assert domain_xml.nics_of(domain_xml.with_changes(text("desktop"), networks=())) == ()
+    assert domain_xml.nics_of(domain_edit.with_changes(text("desktop"), networks=())) == ()
 
 
 # --- new ones --------------------------------------------------------------------------------------------------------
@@ -277,8 +277,8 @@ def test_no_networks() -> None:
     ],
 )
 def test_without_kvm_a_guest_is_not_promised_the_processor_of_the_host(virt_type: str, mode: str, kept: bool) -> None:
-    hardware = domain_xml.default_template("x86_64", "bios", "none").replace("host-model", mode)
-    told = ET.fromstring(domain_xml.new_vm(hardware, "web-1", virt_type, "/pool/x.qcow2", RECORD))
+    hardware = hardware_xml.default_template("x86_64", "bios", "none").replace("host-model", mode)
+    told = ET.fromstring(domain_edit.new_vm(hardware, "web-1", virt_type, "/pool/x.qcow2", RECORD))
     assert told.get("type") == virt_type
     assert (told.find("cpu") is not None) == kept
 
@@ -287,7 +287,7 @@ def test_without_kvm_a_guest_is_not_promised_the_processor_of_the_host(virt_type
 @pytest.mark.parametrize("graphics", ["none", "vnc", "spice"])
 @pytest.mark.parametrize(("arch", "machine"), [("x86_64", "q35"), ("aarch64", None)])
 def test_the_hardware_of_an_image_without_any(firmware: str, graphics: str, arch: str, machine: str | None) -> None:
-    xml = ET.fromstring(domain_xml.default_template(arch, firmware, graphics))
+    xml = ET.fromstring(hardware_xml.default_template(arch, firmware, graphics))
     os_type = xml.find("os/type")
     assert os_type is not None
     assert (os_type.get("arch"), os_type.get("machine")) == (arch, machine)
@@ -298,10 +298,10 @@ def test_the_hardware_of_an_image_without_any(firmware: str, graphics: str, arch
 
 def test_a_template_without_a_disk_is_an_error() -> None:
     with pytest.raises(InvalidError, match="the template of VM 'web-1' has no disk"):
-        domain_xml.new_vm("<domain><devices/></domain>", "web-1", "qemu", "/x", RECORD)
+        domain_edit.new_vm("<domain><devices/></domain>", "web-1", "qemu", "/x", RECORD)
 
 
 @pytest.mark.parametrize("image_format", ["vmdk", "iso", "luks", "dir"])
 def test_a_format_that_no_vm_is_run_from(image_format: str) -> None:
     with pytest.raises(RefusedError, match=f"volume 'x' is in the format '{image_format}'.*qemu-img convert"):
-        domain_xml.check_bootable("x", image_format)
+        hardware_xml.check_bootable("x", image_format)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import publish
 from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
 from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import Network
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
@@ -18,6 +17,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     NotFoundError,
     RefusedError,
 )
+from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware
 from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
 
 from support.fake import NOW, Died, FakeHypervisor, FakePool
@@ -122,7 +122,7 @@ def test_the_same_content_is_not_published_again(hv: FakeHypervisor, same: str) 
 
 
 def test_the_same_content_with_other_hardware_is_another_version(hv: FakeHypervisor) -> None:
-    assert do(hv, publishing(path="/images/copy-of-2", hardware=publish.Hardware(cpus=4)))["version"] == 3
+    assert do(hv, publishing(path="/images/copy-of-2", hardware=Hardware(cpus=4)))["version"] == 3
 
 
 def test_the_content_of_an_older_version_is_a_new_version(hv: FakeHypervisor) -> None:
@@ -207,12 +207,12 @@ def test_a_vm_that_is_not_ours_may_be_a_source() -> None:
 def test_the_source_vm_needs_hardware_overrides_that_fit(hv: FakeHypervisor) -> None:
     do(hv, ensuring(template="web"))
     networks = (Network("lab"), Network("dmz"))
-    wanted = publish.Hardware(cpus=3, memory=4096, networks=networks)
+    wanted = Hardware(cpus=3, memory=4096, networks=networks)
     xml = do(hv, publishing(vm="web-1", hardware=wanted))["domain_xml"]
     assert "<vcpu>3</vcpu>" in xml
     assert ">4096<" in xml
     assert 'network="lab"' in xml
-    task = publishing(vm="web-1", hardware=publish.Hardware(firmware="efi"))
+    task = publishing(vm="web-1", hardware=Hardware(firmware="efi"))
     refused(hv, task, "firmware and graphics can be given only for a source that is a path or a volume", InvalidError)
 
 
@@ -264,15 +264,15 @@ def test_a_volume_of_a_format_that_no_vm_is_run_from(hv: FakeHypervisor) -> None
 
 
 def test_a_version_saved_as_another_shares_its_image(hv: FakeHypervisor) -> None:
-    returned = do(hv, publishing(version="r1", hardware=publish.Hardware(memory=4096)))
+    returned = do(hv, publishing(version="r1", hardware=Hardware(memory=4096)))
     assert (returned["version"], returned["image"]["volume"]) == (3, "web.v1.qcow2")
     assert "web.v3.qcow2" not in hv.names()
-    assert not changes(hv, publishing(version="r1", hardware=publish.Hardware(memory=4096)))
+    assert not changes(hv, publishing(version="r1", hardware=Hardware(memory=4096)))
     assert not changes(hv, publishing(version="3"))
 
 
 def test_the_image_goes_with_the_last_version_that_names_it(hv: FakeHypervisor) -> None:
-    do(hv, publishing(version="1", hardware=publish.Hardware(memory=4096)))
+    do(hv, publishing(version="1", hardware=Hardware(memory=4096)))
     do(hv, deleting("1"))
     assert "web.v1.qcow2" in hv.names()
     do(hv, deleting("3"))
@@ -281,7 +281,7 @@ def test_the_image_goes_with_the_last_version_that_names_it(hv: FakeHypervisor) 
 
 
 def test_a_vm_on_a_shared_image_is_a_user_of_its_own_version_only(hv: FakeHypervisor) -> None:
-    do(hv, publishing(version="1", hardware=publish.Hardware(memory=4096)))
+    do(hv, publishing(version="1", hardware=Hardware(memory=4096)))
     do(hv, ensuring(template="web", template_version="3"))
     do(hv, deleting("1"))
     refused(hv, deleting("3"), "version 3 of template 'web' is in use by VM 'web-1'")

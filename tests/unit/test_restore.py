@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import canonical, with_record
+from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_edit import with_record
+from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import canonical
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     ExistsError,
     GoldenError,

@@ -15,8 +15,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     RefusedError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease, Payload, Pending, Record, Root
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import Size
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import Filters, list_vms
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size
 from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
 
 from support.fake import Died, FakeHypervisor, FakePool

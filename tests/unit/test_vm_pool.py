@@ -13,8 +13,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     RefusedError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import Size
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import list_pools
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size
 
 from support.fake import Died, FakeHypervisor
 from unit.world import (

@@ -16,8 +16,10 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.restore impor
     plan_restore,
     plan_rolled_back,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import VmRequest, plan_vm
+from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware, Source
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import plan_vm
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import VmRequest
 
 from support.fake import FakeHypervisor
 
@@ -78,7 +80,7 @@ def publishing(
     *,
     storage_pool: str = "default",
     create_base: bool = True,
-    hardware: publish.Hardware | None = None,
+    hardware: Hardware | None = None,
     labels: dict[str, Any] | None = None,
     **source: str,
 ) -> Task:
@@ -86,8 +88,8 @@ def publishing(
     request = publish.Request(
         template=template,
         storage_pool=storage_pool,
-        source=publish.Source(**source),
-        hardware=hardware or publish.Hardware(),
+        source=Source(**source),
+        hardware=hardware or Hardware(),
         labels=relabel.Labels(**(labels or {})),
         create_base=create_base,
     )

@@ -28,6 +28,12 @@ class Entry:
         """Whether it can be used."""
         return self.manifest is not None and self.manifest.ready
 
+    def image_volume(self, file_based: bool) -> str:
+        """Return the name of its image volume; of one that is not whole, the name that it is to have."""
+        if self.manifest is not None:
+            return self.manifest.image.volume
+        return names.image_volume(self.template, self.version, file_based)
+
     @property
     def deleted(self) -> bool:
         """Whether only its number is left."""

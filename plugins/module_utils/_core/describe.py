@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .catalog import Catalogue
-from .domain_xml import Nic, Vm
+from .domain_xml import Nic, Vm, read
+from .hypervisor import Hypervisor
 from .record import Record, Root
 
 
@@ -27,6 +29,16 @@ def describe_vm(vm: Vm, catalogue: Catalogue) -> dict[str, Any]:
         ],
         **describe_record(record, catalogue),
     }
+
+
+def look_at_vm(hv: Hypervisor, name: str) -> Callable[[], dict[str, Any]]:
+    """Return how a task that has acted finds out what to return of its VM."""
+
+    def look() -> dict[str, Any]:
+        domain = hv.domain(name)
+        return {} if domain is None else describe_vm(read(domain), Catalogue(hv))
+
+    return look
 
 
 def describe_record(record: Record, catalogue: Catalogue) -> dict[str, Any]:

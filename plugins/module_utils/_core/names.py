@@ -48,6 +48,11 @@ def image_volume(template: str, version: int, file_based: bool) -> str:
     return f"{template}.v{version}.qcow2" if file_based else f"{template}.v{version}"
 
 
+def upload_volume(image: str) -> str:
+    """Return the name of the volume that a raw file is uploaded to before it becomes the image."""
+    return image.removesuffix(".qcow2") + ".upload"
+
+
 def parse_manifest_volume(volume: str) -> tuple[str, int] | None:
     """Return template and version of a manifest volume's name, or None for any other volume."""
     match = _MANIFEST.fullmatch(volume)

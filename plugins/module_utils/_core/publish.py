@@ -1,51 +1,20 @@
-"""Publishing a template version: from a VM, a volume, a file, or another version of the template."""
+"""Publishing a template version: whether it is there already, and the steps that make it."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any, Callable
+from typing import Any
 
-from . import domain_xml, image_format, manifest, names, relabel
-from .catalog import Entry, Template, describe_version, read_manifest, read_template
-from .domain_xml import Network
-from .errors import ExistsError, InvalidError, NotFoundError, RefusedError
-from .hypervisor import Hypervisor, ImageFile, Volume
+from . import domain_xml, manifest, names, relabel
+from .catalog import Template, describe_version, read_template
+from .errors import ExistsError, NotFoundError, RefusedError
+from .hypervisor import Hypervisor
 from .manifest import Image, Manifest
 from .plan import Plan, Step
 from .relabel import Labels
+from .source import Content, Hardware, Source, look_at
 from .units import human_size
 from .volume_xml import new_volume
-
-READ_ONLY = "0444"
-"""Mode of an image: no VM can open it for writing, while overlays on it work."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What is to differ from the hardware of the source; ``memory`` is in KiB, None leaves a part as it is."""
-
-    cpus: int | None = None
-    memory: int | None = None
-    networks: tuple[Network, ...] | None = None
-    firmware: str | None = None
-    graphics: str | None = None
-
-    def applied_to(self, template: str) -> str:
-        """Return a hardware description with the overrides in it."""
-        return domain_xml.with_changes(template, cpus=self.cpus, memory=self.memory, networks=self.networks)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a version comes from: exactly one of the four is given."""
-
-    vm: str | None = None
-    volume: str | None = None
-    storage_pool: str | None = None
-    path: str | None = None
-    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,22 +27,6 @@ class Request:
     hardware: Hardware
     labels: Labels
     create_base: bool = False
-
-
-@dataclass(frozen=True)
-class _Content:
-    """A source that was looked at: its image, its hardware, and how to get a copy of it.
-
-    ``digest`` tells equal content from other content; it is a function because it may have to read all of it.
-    ``copy`` makes the image volume of the given name and returns the SHA-256 of its bytes, and ``digest``.
-    """
-
-    described: dict[str, str]
-    domain_xml: str
-    capacity: int
-    space: int
-    digest: Callable[[], str]
-    copy: Callable[[str], tuple[str, str]]
 
 
 def plan_publish(hv: Hypervisor, request: Request) -> Plan:
@@ -91,7 +44,7 @@ def plan_publish(hv: Hypervisor, request: Request) -> Plan:
     named = _version_of_name(template, request.labels.version_name)
     if named is not None and not _digest_is_cheap(request.source):
         return relabel.plan_relabel(hv, template, named, request.labels)
-    content = _look_at(hv, template, request)
+    content = look_at(hv, template, request.source, request.hardware)
     if named is not None:
         _check_same(named, content)
         return relabel.plan_relabel(hv, template, named, request.labels)
@@ -115,7 +68,7 @@ def _digest_is_cheap(source: Source) -> bool:
     return source.path is not None or source.version is not None
 
 
-def _check_same(named: Manifest, content: _Content) -> None:
+def _check_same(named: Manifest, content: Content) -> None:
     if content.capacity == named.image.capacity and content.digest() in _digests(named):
         return
     raise RefusedError(
@@ -124,7 +77,7 @@ def _check_same(named: Manifest, content: _Content) -> None:
     )
 
 
-def _equal_version(template: Template, content: _Content) -> Manifest | None:
+def _equal_version(template: Template, content: Content) -> Manifest | None:
     """Return the newest version, or latest, if it has this content and hardware."""
     candidates = [version for version in template.ready[-1:] if version.lifecycle != manifest.REVOKED]
     if template.latest is not None and template.latest not in candidates:
@@ -144,199 +97,6 @@ def _digests(version: Manifest) -> tuple[str, ...]:
     return version.image.sha256, version.source.get("sha256", "")
 
 
-# --- the sources -----------------------------------------------------------------------------------------------------
-
-
-def _look_at(hv: Hypervisor, template: Template, request: Request) -> _Content:
-    source = request.source
-    if source.version is not None:
-        return _from_version(template, template.select(source.version), request.hardware)
-    if source.vm is not None:
-        return _from_vm(hv, template, source.vm, request)
-    if source.volume is not None:
-        return _from_volume(hv, template, source, request)
-    return _from_path(hv, template, source.path or "", request)
-
-
-def _from_version(template: Template, version: Manifest, hardware: Hardware) -> _Content:
-    if hardware.firmware is not None or hardware.graphics is not None:
-        raise InvalidError("hardware: firmware and graphics can be given only for a source that is a path or a volume")
-    return _Content(
-        described={"kind": "version", "name": str(version.version), "sha256": version.image.sha256},
-        domain_xml=hardware.applied_to(version.domain_xml),
-        capacity=version.image.capacity,
-        space=0,
-        digest=lambda: version.image.sha256,
-        copy=lambda name: (version.image.sha256, version.image.sha256),
-    )
-
-
-def _from_vm(hv: Hypervisor, template: Template, name: str, request: Request) -> _Content:
-    domain = hv.domain(name)
-    if domain is None:
-        raise NotFoundError(f"there is no VM {name!r} to publish")
-    if domain.active:
-        raise RefusedError(
-            f"VM {name!r} is {domain.state}; shut it down first, as the disk of a running VM is not at rest"
-        )
-    if domain.managed_save:
-        raise RefusedError(
-            f"VM {name!r} has a managed save image, so its disk is not at rest; start it and shut it down, "
-            f"or drop the image with 'virsh managedsave-remove {name}'"
-        )
-    if request.hardware.firmware is not None or request.hardware.graphics is not None:
-        raise InvalidError("hardware: firmware and graphics can be given only for a source that is a path or a volume")
-    vm = domain_xml.read(domain)
-    root = vm.root_disk
-    if root is None or not root.source:
-        raise NotFoundError(f"VM {name!r} has no root disk; attach one before it is published")
-    volume = hv.volume_at(root.source)
-    if volume is None:
-        raise NotFoundError(
-            f"the root disk {root.source} of VM {name!r} is in no active storage pool; "
-            "define (and refresh) a storage pool for its folder"
-        )
-    hardware = request.hardware.applied_to(domain_xml.template_of(vm))
-    return _from_chain(hv, template, {"kind": "vm", "name": name}, volume, hardware)
-
-
-def _from_volume(hv: Hypervisor, template: Template, source: Source, request: Request) -> _Content:
-    storage_pool = source.storage_pool or request.storage_pool
-    hv.storage_pool(storage_pool)
-    volume = hv.volume(storage_pool, source.volume or "")
-    if volume is None:
-        raise NotFoundError(f"there is no volume {source.volume!r} in storage pool {storage_pool!r}")
-    for domain in hv.domains():
-        if domain.active and any(disk.source == volume.path for disk in domain_xml.read(domain).disks):
-            raise RefusedError(
-                f"volume {volume.name!r} is in use by the running VM {domain.name!r}; shut it down first"
-            )
-    described = {"kind": "volume", "name": volume.name, "storage_pool": storage_pool}
-    return _from_chain(hv, template, described, volume, _default_hardware(hv, request.hardware))
-
-
-def _from_chain(
-    hv: Hypervisor, template: Template, described: dict[str, str], volume: Volume, hardware: str
-) -> _Content:
-    """Return a volume, and all that backs it, as content: the copy is stand-alone."""
-    chain = _chain(hv, volume)
-    layers = [_layer_digest(hv, layer) for layer in reversed(chain)]
-
-    @cache
-    def digest() -> str:
-        known = [layer() for layer in layers]
-        return known[0] if len(known) == 1 else hashlib.sha256(" ".join(known).encode()).hexdigest()
-
-    def copy(name: str) -> tuple[str, str]:
-        _copy_image(hv, template.storage_pool, name, volume)
-        return hv.volume_digest(template.storage_pool, name), digest()
-
-    return _Content(
-        described=described,
-        domain_xml=hardware,
-        capacity=volume.capacity,
-        space=sum(layer.allocation for layer in chain),
-        digest=digest,
-        copy=copy,
-    )
-
-
-def _chain(hv: Hypervisor, volume: Volume) -> list[Volume]:
-    """Return a volume and those that back it, top first; each must be a volume that libvirt knows."""
-    chain = [volume]
-    while chain[-1].backing_path:
-        domain_xml.check_bootable(chain[-1].name, chain[-1].format)
-        below = hv.volume_at(chain[-1].backing_path)
-        if below is None or below in chain:
-            raise RefusedError(
-                f"volume {chain[-1].name!r} refers to {chain[-1].backing_path}, which is no volume of an "
-                "active storage "
-                "pool; a source must not read other files of the host: flatten it, or define a storage pool "
-                "for that folder"
-            )
-        chain.append(below)
-    domain_xml.check_bootable(chain[-1].name, chain[-1].format)
-    return chain
-
-
-def _layer_digest(hv: Hypervisor, layer: Volume) -> Callable[[], str]:
-    """Return how to get the digest of one layer: from its manifest if it is an image of ours, else by reading it."""
-
-    def digest() -> str:
-        stem = layer.name.removesuffix(".qcow2")
-        parsed = names.parse_manifest_volume(stem + ".json")
-        stored = read_manifest(hv, layer.storage_pool, *parsed) if parsed else None
-        if stored is not None and stored.ready and stored.image.volume == layer.name:
-            return stored.image.sha256
-        return hv.volume_digest(layer.storage_pool, layer.name)
-
-    return digest
-
-
-def _from_path(hv: Hypervisor, template: Template, path: str, request: Request) -> _Content:
-    file = hv.image_file(path)
-    found = image_format.recognise(file)
-    file_based = hv.storage_pool(template.storage_pool).file_based
-    if not file_based and found.format != "raw":
-        raise RefusedError(
-            f"storage pool {template.storage_pool!r} holds raw volumes, and {path} is {found.format}; "
-            "convert it with 'qemu-img convert -O raw' first"
-        )
-
-    def copy(name: str) -> tuple[str, str]:
-        if file_based and found.format == "raw":
-            return _upload_raw(hv, template.storage_pool, name, file)
-        uploaded = _upload(hv, template.storage_pool, name, file)
-        return uploaded, uploaded
-
-    return _Content(
-        described={"kind": "path", "name": path},
-        domain_xml=_default_hardware(hv, request.hardware),
-        capacity=found.capacity,
-        space=file.allocation * (2 if file_based and found.format == "raw" else 1),
-        digest=lambda: hv.file_digest(path),
-        copy=copy,
-    )
-
-
-def _default_hardware(hv: Hypervisor, hardware: Hardware) -> str:
-    template = domain_xml.default_template(
-        hv.host().arch, hardware.firmware or domain_xml.BIOS, hardware.graphics or "vnc"
-    )
-    return hardware.applied_to(template)
-
-
-# --- the image -------------------------------------------------------------------------------------------------------
-
-
-def _copy_image(hv: Hypervisor, storage_pool: str, name: str, source: Volume) -> None:
-    image_format_ = "qcow2" if hv.storage_pool(storage_pool).file_based else "raw"
-    hv.copy_volume(storage_pool, new_volume(name, source.capacity, image_format_, mode=READ_ONLY), source)
-
-
-def _upload(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -> str:
-    # Created as raw, whatever is in it: so the volume gets exactly the bytes of the file.
-    hv.create_volume(storage_pool, new_volume(name, file.size, "raw", mode=READ_ONLY))
-    return hv.upload(storage_pool, name, file.path)
-
-
-def _upload_raw(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -> tuple[str, str]:
-    """Bring a raw file into a storage pool whose images are qcow2: upload it beside, and let libvirt convert it."""
-    beside = raw_upload(name)
-    try:
-        raw = hv.create_volume(storage_pool, new_volume(beside, file.size, "raw"))
-        uploaded = hv.upload(storage_pool, beside, file.path)
-        _copy_image(hv, storage_pool, name, raw)
-    finally:
-        hv.delete_volume(storage_pool, beside)
-    return hv.volume_digest(storage_pool, name), uploaded
-
-
-def raw_upload(image: str) -> str:
-    """Return the name of the volume that a raw file is uploaded to before it becomes the image."""
-    return image.removesuffix(".qcow2") + ".upload"
-
-
 # --- the new version -------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +107,7 @@ class _Publication:
     hv: Hypervisor
     storage_pool: str
     draft: Manifest
-    content: _Content
+    content: Content
     claimed: bool = False
     image_made: bool = False
     shared_image: str = field(default="")
@@ -392,7 +152,7 @@ class _Publication:
 
     def remove_image(self) -> None:
         if self.image_made:
-            for volume in (self.draft.image.volume, raw_upload(self.draft.image.volume)):
+            for volume in (self.draft.image.volume, names.upload_volume(self.draft.image.volume)):
                 self.hv.delete_volume(self.storage_pool, volume)
 
     def finish(self) -> None:
@@ -409,7 +169,7 @@ class _Publication:
         return describe_version(self.draft, self.storage_pool, latest.version if latest else None)
 
 
-def _plan_new(hv: Hypervisor, template: Template, request: Request, content: _Content) -> Plan:
+def _plan_new(hv: Hypervisor, template: Template, request: Request, content: Content) -> Plan:
     storage_pool = hv.storage_pool(template.storage_pool)
     if content.space > storage_pool.available:
         raise RefusedError(
@@ -460,10 +220,3 @@ def _latest_after(latest: Manifest | None, draft: Manifest) -> int | None:
     if draft.lifecycle == manifest.ACTIVE:
         return draft.version
     return latest.version if latest else None
-
-
-def stored_image(entry: Entry, file_based: bool) -> str:
-    """Return the name of the image volume of a stored version, whole or not."""
-    if entry.manifest is not None:
-        return entry.manifest.image.volume
-    return names.image_volume(entry.template, entry.version, file_based)

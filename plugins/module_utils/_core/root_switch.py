@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import domain_xml, names
+from . import domain_edit, domain_xml, names
 from .catalog import Catalogue
-from .describe import describe_root, describe_vm
+from .describe import describe_root, describe_vm, look_at_vm
 from .domain_xml import Vm
 from .errors import ExistsError, NotFoundError, RefusedError
 from .hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown
@@ -88,18 +88,24 @@ class RootSwitch:
         steps = [Step(f"start VM {self.name!r} again", lambda: self.hv.start(self.name), phase="boot")] if start else []
         steps.append(Step("end the unfinished restore", lambda: self._note(self.record.root, None)))
         after = {**described, "state": RUNNING if start else self.vm.domain.state, "unfinished": None}
-        return Plan(described, after, tuple(steps), look=self._result, facts=lambda phases: {**facts, "phases": phases})
+        return Plan(
+            described,
+            after,
+            tuple(steps),
+            look=look_at_vm(self.hv, self.name),
+            facts=lambda phases: {**facts, "phases": phases},
+        )
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
         catalogue = Catalogue(self.hv)
-        xml = domain_xml.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
+        xml = domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
         state = RUNNING if self.runs_after else SHUT_OFF
         changed = replace(self.vm.domain, xml=xml, state=state, managed_save=False)
         return Plan(
             before=describe_vm(self.vm, catalogue),
             after=describe_vm(domain_xml.read(changed), catalogue),
             steps=tuple(steps),
-            look=self._result,
+            look=look_at_vm(self.hv, self.name),
             facts=self._facts,
         )
 
@@ -190,7 +196,7 @@ class RootSwitch:
             if domain.active:
                 raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
             replaced.append(domain)
-            self.hv.define(domain_xml.with_root(domain.xml, self._target, volume.path, after))
+            self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
             self.switched = True
 
         def undo() -> None:
@@ -232,7 +238,7 @@ class RootSwitch:
         pending = Pending(SWITCH, was_running=True) if self.was_running else None
         kept = self._kept_before()
         back = self.record.changed(root=previous, previous=kept, rolled_back=False, pending=pending)
-        self.hv.define(domain_xml.with_root(self.vm.domain.xml, self._target, self._path_of(previous), back))
+        self.hv.define(domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(previous), back))
         if kept != self.record.root:
             delete_root(self.hv, self.record.root)
         if self.was_running:
@@ -291,10 +297,6 @@ class RootSwitch:
         return f"{self.hv.storage_pool(root.storage_pool).path.rstrip('/')}/{root.volume}"
 
     # --- results ---------------------------------------------------------------------------------------------------
-
-    def _result(self) -> dict[str, Any]:
-        domain = self.hv.domain(self.name)
-        return {} if domain is None else describe_vm(domain_xml.read(domain), Catalogue(self.hv))
 
     def _facts(self, phases: Phases) -> dict[str, Any]:
         unfinished = self.record.pending is not None and self.record.pending.job == SETTLE

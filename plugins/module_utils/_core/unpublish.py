@@ -10,7 +10,6 @@ from .errors import RefusedError
 from .hypervisor import Hypervisor
 from .manifest import Image, Manifest
 from .plan import Plan, Step
-from .publish import raw_upload, stored_image
 
 
 def plan_delete_version(hv: Hypervisor, storage_pool: str, name: str, selector: str) -> Plan:
@@ -73,10 +72,10 @@ def _leftovers(hv: Hypervisor, template: Template, entries: list[Entry]) -> list
     """Return the volumes that go with these versions: images that no other version names, and half-done uploads."""
     file_based = hv.storage_pool(template.storage_pool).file_based
     going = {entry.version for entry in entries}
-    still_named = {stored_image(e, file_based) for e in template.entries if not e.deleted and e.version not in going}
+    still_named = {e.image_volume(file_based) for e in template.entries if not e.deleted and e.version not in going}
     existing = set(hv.volume_names(template.storage_pool))
-    images = dict.fromkeys(stored_image(entry, file_based) for entry in entries)
-    candidates = [volume for image in images for volume in (image, raw_upload(image))]
+    images = dict.fromkeys(entry.image_volume(file_based) for entry in entries)
+    candidates = [volume for image in images for volume in (image, names.upload_volume(image))]
     return [volume for volume in candidates if volume in existing and volume not in still_named]
 
 

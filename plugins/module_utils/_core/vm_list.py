@@ -10,7 +10,7 @@ from .catalog import Catalogue
 from .describe import describe_vm
 from .hypervisor import Domain, Hypervisor
 from .record import Record
-from .vm_pool import describe_pool, members_of
+from .vm_pool_members import describe_pool, members_of
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import domain_xml, names
+from . import names
 from .catalog import Catalogue, check_usable
-from .domain_xml import Network, Vm
+from .domain_xml import Network
 from .errors import InvalidError, NotFoundError, RefusedError
-from .hypervisor import RUNNING, Domain, Hypervisor, Shutdown
+from .hypervisor import RUNNING, Hypervisor, Shutdown
 from .names import LATEST
 from .plan import Phases, Plan, Step
 from .record import CREATE, PoolSettings, Record, to_text
 from .root import find_template
-from .vm import ABSENT, PRESENT, Size, VmRequest, plan_creation, plan_removal, plan_vm
+from .vm import plan_vm
+from .vm_creation import plan_creation
+from .vm_pool_members import Member, describe_pool, members_of, settings_of
+from .vm_removal import plan_removal
+from .vm_request import ABSENT, PRESENT, Size, VmRequest
 
 
 @dataclass(frozen=True)
@@ -34,76 +37,6 @@ class VmPoolRequest:
     networks: tuple[Network, ...] | None = None
     storage_pools: tuple[str, ...] = ()
     wait_timeout: int = 120
-
-
-@dataclass(frozen=True)
-class Member:
-    """A VM of a pool."""
-
-    vm: Vm
-    record: Record
-
-    @property
-    def number(self) -> int:
-        """The n of its name ``<vm_pool>-<n>``; a member that was renamed counts as the last."""
-        match = re.search(r"-([0-9]+)\Z", self.vm.name)
-        return int(match[1]) if match else 10**9
-
-    @property
-    def free(self) -> bool:
-        """Whether nobody holds it."""
-        return self.record.lease is None
-
-
-def members_of(domains: list[Domain]) -> dict[str, list[Member]]:
-    """Return the members of all pools among these domains, by number."""
-    pools: dict[str, list[Member]] = {}
-    for domain in domains:
-        record = domain_xml.record_of(domain)
-        if record is not None and record.vm_pool is not None:
-            pools.setdefault(record.vm_pool.name, []).append(Member(domain_xml.read(domain), record))
-    for members in pools.values():
-        members.sort(key=lambda member: member.number)
-    return dict(sorted(pools.items()))
-
-
-def describe_pool(name: str, members: list[Member], catalogue: Catalogue) -> dict[str, Any]:
-    """Return what tasks return of a pool."""
-    settings = _settings(members)
-    record = members[0].record
-    return {
-        "name": name,
-        "template": record.root.template,
-        "template_storage_pool": record.root.template_storage_pool,
-        "wanted_version": catalogue.wanted_version(record),
-        "use_latest_template_version": record.follows_latest,
-        "stateless": record.stateless,
-        "count": len(members),
-        "prestarted": settings.prestarted,
-        "vm_per_user": settings.vm_per_user,
-        "members": [_describe_member(member, catalogue) for member in members],
-        "free": [member.vm.name for member in members if member.free],
-        "taken": {m.vm.name: m.record.lease.user for m in members if m.record.lease is not None},
-        "running": [member.vm.name for member in members if member.vm.domain.state == RUNNING],
-        "outdated": [member.vm.name for member in members if catalogue.outdated(member.record)],
-    }
-
-
-def _describe_member(member: Member, catalogue: Catalogue) -> dict[str, Any]:
-    return {
-        "name": member.vm.name,
-        "state": member.vm.domain.state,
-        "template_version": member.record.root.version,
-        "outdated": catalogue.outdated(member.record),
-        "user": member.record.lease.user if member.record.lease else None,
-    }
-
-
-def _settings(members: list[Member]) -> PoolSettings:
-    for member in members:
-        if member.record.vm_pool is not None:
-            return member.record.vm_pool
-    raise NotFoundError("a VM pool without members has no settings")
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
@@ -200,7 +133,7 @@ class _PoolChange:
 
     def _wanted_settings(self) -> PoolSettings:
         request = self.request
-        known = _settings(self.members) if self.members else PoolSettings(request.vm_pool, self.count)
+        known = settings_of(self.members) if self.members else PoolSettings(request.vm_pool, self.count)
         wanted = replace(
             known,
             count=self.count,
