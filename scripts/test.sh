@@ -109,7 +109,7 @@ stage_oldest_core() {
     echo "the main environment has ansible-core 2.19 already"
     return
   fi
-  make_venv "$CACHE/oldest-core" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core==2.19.*' pytest
+  make_venv "$CACHE/oldest-core" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core==2.19.*' pytest hypothesis
   "$CACHE/oldest-core/bin/pytest" -q tests/unit
 }
 
@@ -121,7 +121,7 @@ stage_oldest_python() {
   fi
   # no ansible-core for controllers runs on it, so: the tests that need neither ansible nor libvirt
   files=$(grep -rLE '_runner|_hypervisor|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
-  make_venv "$CACHE/oldest-python" "$python" pytest
+  make_venv "$CACHE/oldest-python" "$python" pytest hypothesis
   xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
 }
 
