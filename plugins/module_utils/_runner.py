@@ -11,7 +11,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 from ._core.errors import GoldenError
 from ._core.hypervisor import Hypervisor
-from ._core.plan import Plan
+from ._core.plan import Phases, Plan
 from ._hypervisor import LIBVIRT_IMPORT_ERROR, LibvirtHypervisor
 
 Params = dict[str, Any]
@@ -30,12 +30,12 @@ def run(plan: Callable[[Hypervisor, Params], Plan], returns: str, argument_spec:
         result: dict[str, Any] = {"changed": found.changed, returns: found.after}
         if module._diff and found.changed:
             result["diff"] = _diff(found)
+        phases: Phases = {}
         if not module.check_mode:
             phases = found.apply(time.monotonic)
             if found.changed and found.look is not None:
                 result[returns] = found.look()
-            result.update(found.facts(phases))
-        module.exit_json(**result)
+        module.exit_json(**result, **found.facts(phases))
 
 
 def run_info(

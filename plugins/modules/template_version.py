@@ -181,7 +181,7 @@ template_version:
   description:
     - The version, as its manifest has it, with RV(ignore:storage_pool), RV(ignore:latest) and
       RV(ignore:complete). Empty after a deletion.
-    - In check mode the C(sha256) of a new image is empty, unless it had to be computed to decide.
+    - In check mode the digests of a new image and its source are empty.
   returned: success
   type: dict
   sample:
@@ -219,6 +219,8 @@ IGNORED_NUMBER = "version {0} is ignored: the system numbers the versions; give 
 
 def plan(hv: Hypervisor, params: Params) -> Plan:
     """Return what publishes, relabels or deletes."""
+    if params["version"] == "":
+        raise InvalidError("version: it is empty; name a version, or leave the option out")
     if params["state"] == "absent":
         if params["version"] is None:
             return unpublish.plan_delete_template(hv, params["storage_pool"], params["template"])

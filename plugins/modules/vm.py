@@ -151,8 +151,8 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
         VmRequest(
             name=params["name"],
             state=params["state"],
-            template=params["template"],
-            template_version=params["template_version"],
+            template=params["template"] or None,
+            template_version=params["template_version"] or None,
             use_latest_template_version=params["use_latest_template_version"],
             stateless=params["stateless"],
             size=size_of(params["size"]),

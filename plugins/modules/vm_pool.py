@@ -116,12 +116,12 @@ vm_pool:
     outdated: []
 created:
   description: The names of the members that were made.
-  returned: when the pool is present, except in check mode
+  returned: when the pool is present
   type: list
   elements: str
 removed:
   description: The names of the members that were removed because of a lower count.
-  returned: when the pool is present, except in check mode
+  returned: when the pool is present
   type: list
   elements: str
 """
@@ -140,8 +140,8 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
         VmPoolRequest(
             vm_pool=params["vm_pool"],
             state=params["state"],
-            template=params["template"],
-            template_version=params["template_version"],
+            template=params["template"] or None,
+            template_version=params["template_version"] or None,
             count=params["count"],
             stateless=params["stateless"],
             prestarted=params["prestarted"],

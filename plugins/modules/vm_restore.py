@@ -155,17 +155,18 @@ vm:
   type: dict
 previous:
   description: The root that the VM had before, that is C(volume), C(storage_pool) and C(template_version).
-  returned: success and failure, except in check mode
+  returned: success and failure
   type: dict
 phases:
   description:
-    - The seconds that each phase took, of C(prepare), C(stop), C(switch), C(boot), C(verify), C(settle).
-  returned: success and failure, except in check mode
+    - The seconds that each phase took, of C(prepare), C(stop), C(switch), C(boot), C(verify), C(settle). Empty in
+      check mode.
+  returned: success and failure
   type: dict
 downtime:
   description:
     - The seconds from asking the guest to shut down until it was up again. 0 for a VM that did not run.
-  returned: success and failure, except in check mode
+  returned: success and failure
   type: float
 rolled_back:
   description: Whether everything is as it was before the task.
@@ -185,8 +186,8 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
     """Return what puts the VM onto the wanted root."""
     request = RestoreRequest(
         vm=params["vm"],
-        template=params["template"],
-        template_version=params["template_version"],
+        template=params["template"] or None,
+        template_version=params["template_version"] or None,
         root_size=parse_size(params["root_size"], "root_size") if params["root_size"] else None,
         force=params["force"],
         shutdown=Shutdown(**params["shutdown"]),

@@ -13,7 +13,7 @@ OBJECT = {
     "vm_pool": "vm_pool",
 }
 # What only the hypervisor can know, by object.
-UNKNOWN = {"template_version": {"created", "sha256"}, "vm": {"uuid", "mac"}, "vm_pool": set()}
+UNKNOWN = {"template_version": {"created", "sha256", "source_sha256"}, "vm": {"uuid", "mac"}, "vm_pool": set()}
 
 
 def replay(name: str, /, **options: Any) -> Result:

@@ -27,7 +27,7 @@ GIB = 1024**3
 MIB = 1024**2
 Task = Callable[[FakeHypervisor], Plan]
 
-_NOT_KNOWN_BEFORE = ("uuid", "mac", "sha256", "addresses")
+_NOT_KNOWN_BEFORE = ("uuid", "mac", "sha256", "source_sha256", "addresses")
 """What only the doing decides, so that check mode cannot know it."""
 
 

@@ -43,6 +43,8 @@ class Manifest:
     status: str = CREATING
     lifecycle: str = ACTIVE
     labels: dict[str, str] = field(default_factory=dict)
+    source_sha256: str = ""
+    """Digest of the source as it was read, to tell whether it has changed since; empty where it is the image's."""
 
     @property
     def ready(self) -> bool:
@@ -73,6 +75,7 @@ class Manifest:
                 "sha256": self.image.sha256,
             },
             "domain_xml": self.domain_xml,
+            **({"source_sha256": self.source_sha256} if self.source_sha256 else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -130,4 +133,8 @@ def _manifest(stored: dict[str, Any]) -> Manifest:
         image.capacity, int
     ):
         raise TypeError("image")
-    return Manifest(image=image, **{name: stored[name] for name in _TYPES if name != "image"})
+    digest = stored.get("source_sha256", "")
+    if not isinstance(digest, str):
+        raise TypeError("source_sha256")
+    values = {name: stored[name] for name in _TYPES if name != "image"}
+    return Manifest(image=image, source_sha256=digest, **values)

@@ -94,7 +94,7 @@ def _equal_version(template: Template, content: Content) -> Manifest | None:
 
 
 def _digests(version: Manifest) -> tuple[str, ...]:
-    return version.image.sha256, version.source.get("sha256", "")
+    return version.image.sha256, version.source_sha256 or version.image.sha256
 
 
 # --- the new version -------------------------------------------------------------------------------------------------
@@ -146,9 +146,7 @@ class _Publication:
     def make_image(self) -> None:
         self.image_made = True
         digest, source_digest = self.content.copy(self.draft.image.volume)
-        self.draft = self.draft.revised(
-            image=replace(self.draft.image, sha256=digest), source={**self.draft.source, "sha256": source_digest}
-        )
+        self.draft = self.draft.revised(image=replace(self.draft.image, sha256=digest), source_sha256=source_digest)
 
     def remove_image(self) -> None:
         if self.image_made:

@@ -77,7 +77,7 @@ def _from_version(template: Template, version: Manifest, hardware: Hardware) -> 
     if hardware.firmware is not None or hardware.graphics is not None:
         raise InvalidError("hardware: firmware and graphics can be given only for a source that is a path or a volume")
     return Content(
-        described={"kind": "version", "name": str(version.version), "sha256": version.image.sha256},
+        described={"kind": "version", "name": str(version.version)},
         domain_xml=hardware.applied_to(version.domain_xml),
         capacity=version.image.capacity,
         space=0,
