@@ -146,7 +146,10 @@ class _Publication:
     def make_image(self) -> None:
         self.image_made = True
         digest, source_digest = self.content.copy(self.draft.image.volume)
-        self.draft = self.draft.revised(image=replace(self.draft.image, sha256=digest), source_sha256=source_digest)
+        self.draft = self.draft.revised(
+            image=replace(self.draft.image, sha256=digest),
+            source_sha256=source_digest if source_digest != digest else "",
+        )
 
     def remove_image(self) -> None:
         if self.image_made:
