@@ -157,9 +157,16 @@ class _Publication:
                 self.hv.delete_volume(self.storage_pool, volume)
 
     def finish(self) -> None:
+        if self.shared_image and self.hv.volume(self.storage_pool, self.shared_image) is None:
+            raise NotFoundError(f"the image {self.shared_image!r} was deleted by another task in the meantime")
         self.draft = self.draft.revised(status=manifest.READY)
         self._write()
         self._check_name_is_free()
+
+    def withdraw(self) -> None:
+        """Offer the version to nobody any more, before its image goes."""
+        self.draft = self.draft.revised(status=manifest.CREATING)
+        self._write()
 
     def _write(self) -> None:
         volume = names.manifest_volume(self.draft.template, self.draft.version)
@@ -174,9 +181,8 @@ def _plan_new(hv: Hypervisor, template: Template, request: Request, content: Con
     storage_pool = hv.storage_pool(template.storage_pool)
     if content.space > storage_pool.available:
         raise RefusedError(
-            f"storage pool {storage_pool.name!r} has {human_size(storage_pool.available)} available, and the "
-            "image takes "
-            f"up to {human_size(content.space)}; free some space (playbook prune), or publish into another storage pool"
+            f"storage pool {storage_pool.name!r} has {human_size(storage_pool.available)} available, and the image "
+            f"takes up to {human_size(content.space)}; delete what is not needed, or publish into another storage pool"
         )
     shared = _shared_image(template, request.source)
     number = template.next_number
@@ -209,7 +215,7 @@ def _plan_new(hv: Hypervisor, template: Template, request: Request, content: Con
     if shared is None:
         say = f"make the image {image.volume!r} in storage pool {storage_pool.name!r}"
         steps.append(Step(say, publication.make_image, publication.remove_image))
-    steps.append(Step(f"make version {number} ready", publication.finish))
+    steps.append(Step(f"make version {number} ready", publication.finish, publication.withdraw))
     return Plan(before={}, after=after, steps=tuple(steps), look=publication.result)
 
 

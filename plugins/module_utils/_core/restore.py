@@ -53,7 +53,7 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest) -> Plan:
         raise RefusedError(
             f"storage pool {pool.name!r} has {human_size(pool.available)} available of the "
             f"{human_size(LEAST_SPACE)} that a "
-            f"new root of VM {vm.name!r} needs; free some space (playbook prune)"
+            f"new root of VM {vm.name!r} needs; delete what is not needed"
         )
     size = request.root_size or _current_capacity(hv, record)
     new = plan_root(hv, vm.name, pool, template, version, size=size, above=record.generation)

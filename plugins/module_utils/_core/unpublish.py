@@ -64,7 +64,7 @@ def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[St
     if steps:
         steps.append(Step("look again for users", lambda: _check_unused(hv, template, entries)))
     for volume in _leftovers(hv, template, entries):
-        steps.append(Step(f"delete the image {volume!r}", _deleter(hv, template.storage_pool, volume), final=True))
+        steps.append(Step(f"delete the image {volume!r}", _image_deleter(hv, template, entries, volume), final=True))
     return steps
 
 
@@ -119,6 +119,15 @@ def _nameless(hv: Hypervisor, template: Template, entry: Entry) -> Manifest:
     file_based = hv.storage_pool(template.storage_pool).file_based
     image = Image(names.image_volume(entry.template, entry.version, file_based), "qcow2" if file_based else "raw", 0)
     return Manifest(entry.template, entry.version, hv.now(), {"kind": "none", "name": ""}, image, "")
+
+
+def _image_deleter(hv: Hypervisor, template: Template, entries: list[Entry], volume: str) -> Any:
+    def delete() -> None:
+        now = read_template(hv, template.storage_pool, template.name)
+        if volume in _leftovers(hv, now, entries):  # else a version that shares it was published in the meantime
+            hv.delete_volume(template.storage_pool, volume)
+
+    return delete
 
 
 def _deleter(hv: Hypervisor, storage_pool: str, volume: str) -> Any:
