@@ -122,7 +122,7 @@ clean() {
 }
 
 case ${1-} in
-  "") setup && show ;;
+  "") setup; show ;;
   --clean) clean ;;
   *) sed -n '2,/^$/s/^# \?//p' "$0" >&2; exit 2 ;;
 esac
