@@ -55,7 +55,7 @@ build_guests() {
 # Publish a version; $1 is its number.
 publish() {
   play golden.libvirt.publish -e "publish_template=$name publish_create_base=true publish_storage_pool=$name" \
-    -e "publish_source_path=$guests/$1.qcow2 publish_version_name=release-$1" \
+    -e "publish_source_path='$guests/$1.qcow2' publish_version_name=release-$1" \
     -e "publish_memory=128MiB publish_graphics=none publish_networks=$name"
 }
 
