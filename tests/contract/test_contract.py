@@ -170,7 +170,7 @@ def definition(xml: str) -> dict[str, Any]:
     return {
         "uuid": domain.findtext("uuid"),
         "description": domain.findtext("description"),
-        "record": from_metadata(domain.find("metadata"), "x"),
+        "record": from_metadata(domain.find("metadata"), "x", ""),
         "others": [element.tag for element in domain.iterfind("metadata/*") if "golden" not in element.tag],
         "macs": [bool(re.fullmatch("(..:){5}..", mac)) for mac in macs],
         "disks": [source.attrib for source in domain.iterfind("devices/disk/source")],

@@ -206,6 +206,21 @@ def test_a_foreign_vm_is_left_alone(site: Site) -> None:
     assert site.vms == [vm]
 
 
+def test_a_copy_that_another_tool_made_is_left_alone(site: Site, template: str) -> None:
+    vm, copy = make(site), site.vm("copy")
+    xml = definition(vm)
+    for tag, text in (("name", copy), ("uuid", "11111111-2222-3333-4444-" + site.storage_pool[-6:] * 2)):
+        element = xml.find(tag)
+        assert element is not None
+        element.text = text
+    virsh("define", "/dev/stdin", stdin=ET.tostring(xml, encoding="unicode"))
+    assert "was not made from a template" in refused(name=copy, state="absent")
+    assert copy in refused(name=vm, state="absent"), "the root is in use by both"
+    assert f"{vm}.root.1.qcow2" in site.volumes
+    virsh("undefine", copy)
+    run_module("vm", name=vm, state="absent")
+
+
 def test_a_vm_with_snapshots_is_not_removed(site: Site, template: str) -> None:
     vm = make(site)
     virsh("snapshot-create-as", vm, "one")

@@ -175,6 +175,18 @@ def test_a_version_that_a_kept_root_needs_is_not_deleted(site: Site, vm: str) ->
     assert failure.value.result["users"] == [f"VM {vm!r}"]
 
 
+def test_a_kept_root_that_another_vm_uses_is_not_touched(site: Site, vm: str) -> None:
+    restore(vm, template_version="2", keep_previous=True)
+    other = site.vm("rescue")
+    run_module("vm", name=other, template="web", storage_pools=[site.storage_pool])
+    virsh("attach-disk", other, volume_path(site.storage_pool, f"{vm}.root.1.qcow2"), "vdb", "--config")
+    for options in ({"template_version": "1"}, {"state": "rolled_back"}):
+        assert f"in use by VM {other!r}" in refused(vm, **options)
+    with pytest.raises(ModuleFailed, match="detach it there first"):
+        run_module("vm", name=vm, state="absent")
+    assert f"{vm}.root.1.qcow2" in site.volumes
+
+
 def test_managed_save_is_dropped_only_with_force(vm: str) -> None:
     virsh("start", vm)
     virsh("managedsave", vm)

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 ROOT = Root("web-1.root.4.qcow2", "vms", "web", "default", 3)
 LEAST = Record(root=ROOT, generation=4, follows="latest")
+UUID = "11111111-2222-3333-4444-555555555555"
 FULL = Record(
+    vm=UUID,
     root=ROOT,
     generation=4,
     follows="3",
@@ -48,12 +50,18 @@ def there_and_back(kept: Record) -> Record | None:
     """Return a record as it is read from what is written."""
     element = ET.Element("metadata")
     element.append(ET.fromstring(ET.tostring(record.to_element(kept))))
-    return record.from_metadata(element, "web-1")
+    return record.from_metadata(element, "web-1", UUID)
 
 
 @pytest.mark.parametrize("kept", [LEAST, FULL], ids=["least", "full"])
 def test_it_comes_back_as_it_was(kept: Record) -> None:
     assert there_and_back(kept) == kept
+
+
+def test_a_copy_that_another_tool_made_is_not_ours() -> None:
+    element = ET.Element("metadata")
+    element.append(record.to_element(FULL))
+    assert record.from_metadata(element, "copy", UUID.replace("1", "9")) is None
 
 
 _TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cn", "Co"]), max_size=20)
@@ -90,7 +98,7 @@ def test_the_text_for_libvirt_has_no_namespace_of_its_own() -> None:
     assert "golden" not in text
     assert ET.fromstring(text).tag == "vm"
     with_namespace = text.replace("<", "<golden:").replace("<golden:/", "</golden:")
-    assert record.from_metadata(metadata(with_namespace), "web-1") == FULL
+    assert record.from_metadata(metadata(with_namespace), "web-1", UUID) == FULL
 
 
 def test_the_element_is_that_of_the_contract() -> None:
@@ -104,17 +112,17 @@ def test_the_element_is_that_of_the_contract() -> None:
     ids=["no metadata", "empty", "of another", "no namespace"],
 )
 def test_a_vm_of_others_has_none(element: ET.Element | None) -> None:
-    assert record.from_metadata(element, "web-1") is None
+    assert record.from_metadata(element, "web-1", UUID) is None
 
 
 def test_it_is_found_beside_the_metadata_of_others() -> None:
-    found = record.from_metadata(metadata(f"<o:x xmlns:o='http://other'/>{WHOLE}"), "web-1")
+    found = record.from_metadata(metadata(f"<o:x xmlns:o='http://other'/>{WHOLE}"), "web-1", UUID)
     assert found == Record(root=Root("r", "p", "web", "p", 3), generation=4, follows="3")
 
 
 def test_one_of_another_version_of_the_collection_is_not_guessed_at() -> None:
     with pytest.raises(InvalidError, match="VM 'web-1' was made by another version of this collection"):
-        record.from_metadata(metadata(WHOLE, NS.replace("vm/1", "vm/2")), "web-1")
+        record.from_metadata(metadata(WHOLE, NS.replace("vm/1", "vm/2")), "web-1", UUID)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ def test_one_of_another_version_of_the_collection_is_not_guessed_at() -> None:
 )
 def test_a_damaged_one_says_how_to_look_at_it(old: str, new: str) -> None:
     with pytest.raises(InvalidError, match=r"metadata of VM 'web-1' is damaged \(.*'virsh dumpxml web-1'"):
-        record.from_metadata(metadata(WHOLE.replace(old, new)), "web-1")
+        record.from_metadata(metadata(WHOLE.replace(old, new)), "web-1", UUID)
 
 
 def test_following_latest() -> None:

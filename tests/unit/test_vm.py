@@ -68,7 +68,8 @@ def test_a_new_vm(hv: FakeHypervisor) -> None:
     returned = do(hv, ensuring(template="web"))
     assert (returned["state"], returned["template_version"], returned["outdated"]) == ("shut off", 2, False)
     assert root_chain(hv) == ["web-1.root.1.qcow2", "web.v2.qcow2"]
-    assert record(hv) == Record(Root("web-1.root.1.qcow2", "default", "web", "default", 2), 1, "2")
+    root = Root("web-1.root.1.qcow2", "default", "web", "default", 2)
+    assert record(hv) == Record(root, 1, "2", vm=hv.vms["web-1"].uuid)
     assert not changes(hv, ensuring(template="web"))
 
 
@@ -351,7 +352,9 @@ def test_data_that_another_vm_uses_stay() -> None:
         f"<source file='{path}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
     )
     refused(
-        hv, ensuring(state="absent", delete_data_volumes=True), f"data volume {path} of VM 'web-1' is in use by VM 'db'"
+        hv,
+        ensuring(state="absent", delete_data_volumes=True),
+        "volume 'logs.qcow2' of VM 'web-1' is in use by VM 'db', too",
     )
     do(hv, ensuring(state="absent"))
     assert "logs.qcow2" in hv.names()

@@ -60,9 +60,11 @@ def new_vm(template: str, name: str, virt_type: str, path: str, record: Record) 
     """Return the definition of a new VM from a template's hardware; ``path`` is that of its root volume."""
     domain = ET.fromstring(template)
     domain.set("type", virt_type)
-    element = ET.Element("name")
-    element.text = name
-    domain.insert(0, element)
+    for tag, text in (("uuid", record.vm), ("name", name)):
+        if text:
+            element = ET.Element(tag)
+            element.text = text
+            domain.insert(0, element)
     cpu = domain.find("cpu")
     if virt_type != "kvm" and cpu is not None and cpu.get("mode") in ("host-model", "host-passthrough"):
         # Without KVM there is no host processor to show to the guest.

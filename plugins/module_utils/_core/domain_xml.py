@@ -96,7 +96,7 @@ def read(domain: Domain) -> Vm:
     xml = ET.fromstring(domain.xml)
     return Vm(
         domain=domain,
-        record=from_metadata(xml.find("metadata"), domain.name),
+        record=from_metadata(xml.find("metadata"), domain.name, domain.uuid),
         cpus=int(xml.findtext("vcpu", "1")),
         memory=_kib(xml.find("memory")),
         description=xml.findtext("description", ""),
@@ -109,7 +109,7 @@ def record_of(domain: Domain) -> Record | None:
     """Return only the record of a domain: what lists of many VMs need."""
     if NAMESPACE not in domain.xml:
         return None
-    return from_metadata(ET.fromstring(domain.xml).find("metadata"), domain.name)
+    return from_metadata(ET.fromstring(domain.xml).find("metadata"), domain.name, domain.uuid)
 
 
 def disks_of(xml: str) -> tuple[Disk, ...]:

@@ -86,8 +86,9 @@ class Payload:
 class Record:
     """All that the collection knows about a VM beyond what libvirt knows.
 
-    ``generation`` is the highest number that a root volume of the VM ever had; a volume with a higher one was made
-    by a task that did not get to use it. ``follows`` is ``latest``, or the number of the version
+    ``vm`` is the UUID of the VM that the record was written for: a copy of the VM made by other tools has the metadata,
+    too, and is none of ours. ``generation`` is the highest number that a root volume of the VM ever had; a volume with
+    a higher one was made by a task that did not get to use it. ``follows`` is ``latest``, or the number of the version
     that the VM is to be on.
     """
 
@@ -101,6 +102,7 @@ class Record:
     vm_pool: PoolSettings | None = None
     lease: Lease | None = None
     payload: Payload | None = None
+    vm: str = ""
 
     @property
     def follows_latest(self) -> bool:
@@ -124,6 +126,7 @@ def to_element(record: Record) -> ET.Element:
     """Return the metadata element of a record."""
     vm = ET.Element(
         _tag("vm"),
+        {"uuid": record.vm} if record.vm else {},
         follows=record.follows,
         stateless=_yes(record.stateless),
         generation=str(record.generation),
@@ -189,13 +192,14 @@ def from_text(text: str, vm_name: str) -> Record:
     return _record(vm, vm_name)
 
 
-def from_metadata(metadata: ET.Element | None, vm_name: str) -> Record | None:
+def from_metadata(metadata: ET.Element | None, vm_name: str, uuid: str) -> Record | None:
     """Return the record in a domain's ``<metadata>``, or None when the VM is not one of ours."""
     if metadata is None:
         return None
     for element in metadata:
         if element.tag == _tag("vm"):
-            return _record(element, vm_name)
+            record = _record(element, vm_name)
+            return record if record.vm in ("", uuid) else None
         if element.tag.startswith("{" + _FOREIGN):
             raise InvalidError(
                 f"VM {vm_name!r} was made by another version of this collection (its metadata is {element.tag}); "
@@ -220,6 +224,7 @@ def _record(vm: ET.Element, vm_name: str) -> Record:
             vm_pool=_pool_settings(vm.find(_tag("vm_pool"))),
             lease=_plain(Lease, vm.find(_tag("lease"))),
             payload=_plain(Payload, vm.find(_tag("payload"))),
+            vm=vm.get("uuid", ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidError(

@@ -11,10 +11,11 @@ from .errors import NotFoundError, RefusedError
 from .hypervisor import Health, Hypervisor, Shutdown
 from .manifest import Manifest
 from .plan import Plan
-from .record import CREATE, SETTLE, Record
+from .record import CREATE, SETTLE, Record, Root
 from .root import LEAST_SPACE, check_root_size, find_template, plan_root
 from .root_switch import RootSwitch
 from .units import human_size
+from .vm_removal import disk_users
 
 AS_BEFORE, YES, NO = "as_before", "yes", "no"
 KEEP, ROLLBACK = "keep", "rollback"
@@ -127,11 +128,24 @@ def _check_possible(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequ
             f"VM {vm.name!r} has snapshots or checkpoints ({', '.join(snapshots)}), which belong to its present root; "
             "delete them first ('virsh snapshot-delete', 'virsh checkpoint-delete')"
         )
+    if record.previous is not None:
+        _check_previous_unused(hv, vm, record.previous)
     if vm.domain.managed_save and not (request.force or record.stateless):
         raise RefusedError(
             f"VM {vm.name!r} has a managed save image, the memory of a guest on its present root; start and "
             "stop the VM "
             "to use it up, or set 'force: true' to drop it"
+        )
+
+
+def _check_previous_unused(hv: Hypervisor, vm: Vm, previous: Root) -> None:
+    """Refuse to go on when somebody has given the kept previous root, which is going to be used or deleted, to a VM."""
+    volume = hv.volume(previous.storage_pool, previous.volume)
+    users = disk_users(hv.domains()).get(volume.path, set()) if volume is not None else set()
+    if users:
+        raise RefusedError(
+            f"the previous root {previous.volume!r} of VM {vm.name!r} is in use by VM "
+            f"{', '.join(map(repr, sorted(users)))}; detach it there first"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import uuid4
 
 from . import domain_edit, domain_xml, names
 from .catalog import Catalogue, Template, check_usable
@@ -34,6 +35,7 @@ def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest) -> P
         stateless=bool(request.stateless),
         pending=Pending(CREATE, was_running=False),
         vm_pool=request.vm_pool,
+        vm=str(uuid4()),
     )
     return _Creation(hv, catalogue, request, new, record).plan()
 
@@ -118,7 +120,8 @@ class _Creation:
             autostart = self.found.domain.autostart or bool(self.request.autostart)
             return domain_xml.read(replace(self.found.domain, state=state, autostart=autostart, xml=xml))
         xml = self._xml("qemu", settled)
-        return domain_xml.read(Domain(self.request.name, "", state, True, bool(self.request.autostart), False, xml))
+        uuid, autostart = self.record.vm, bool(self.request.autostart)
+        return domain_xml.read(Domain(self.request.name, uuid, state, True, autostart, False, xml))
 
     def _define(self) -> None:
         self.mine = True  # before it is: a call can do its work and yet fail

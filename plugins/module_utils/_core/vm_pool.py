@@ -17,7 +17,7 @@ from .root import find_template
 from .vm import plan_vm
 from .vm_creation import plan_creation
 from .vm_pool_members import Member, describe_pool, members_of, settings_of
-from .vm_removal import plan_removal
+from .vm_removal import disk_users, plan_removal
 from .vm_request import ABSENT, PRESENT, Size, VmRequest
 
 
@@ -66,9 +66,10 @@ def _plan_removal(hv: Hypervisor, request: VmPoolRequest, members: list[Member])
 
 def _removal_steps(hv: Hypervisor, request: VmPoolRequest, members: list[Member]) -> list[Step]:
     steps: list[Step] = []
+    users = disk_users(hv.domains()) if members else {}
     for member in members:
         remove = VmRequest(member.vm.name, ABSENT, wait_timeout=request.wait_timeout)
-        steps += plan_removal(hv, member.vm.domain, remove).steps
+        steps += plan_removal(hv, member.vm.domain, remove, users).steps
     return steps
 
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from . import domain_xml, names
 from .catalog import Catalogue
 from .describe import describe_vm
 from .domain_xml import Vm
 from .errors import RefusedError
-from .hypervisor import Domain, Hypervisor, Shutdown
+from .hypervisor import Domain, Hypervisor, Shutdown, Volume
 from .plan import Plan, Step
 from .record import Record
 from .vm_request import VmRequest
 
+DiskUsers = dict[str, set[str]]
+"""The names of the VMs that have a disk at a path."""
 
-def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest) -> Plan:
-    """Return the plan that removes a VM; its data volumes stay unless told otherwise."""
+
+def disk_users(domains: Iterable[Domain]) -> DiskUsers:
+    """Return who uses which disk."""
+    users: DiskUsers = {}
+    for domain in domains:
+        for disk in domain_xml.read(domain).disks:
+            users.setdefault(disk.source, set()).add(domain.name)
+    return users
+
+
+def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest, users: DiskUsers | None = None) -> Plan:
+    """Return the plan that removes a VM; its data volumes stay unless told otherwise.
+
+    ``users`` spares who removes many VMs looking at all VMs for each.
+    """
     vm = domain_xml.read(domain)
     record = vm.managed()
     if record.lease is not None:
@@ -32,17 +47,17 @@ def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest) -> Plan:
     doomed = _own_volumes(hv, vm, record)
     data = _data_volumes(hv, vm, doomed)
     if request.delete_data_volumes:
-        _check_only_ours(hv, vm, data)
         doomed, data = doomed + data, []
+    _check_only_ours(vm, doomed, disk_users(hv.domains()) if users is None else users)
     steps = []
     if domain.active:
         shutdown = Shutdown(timeout=request.wait_timeout)
         steps.append(Step(f"stop VM {vm.name!r}", lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name)))
     # The volumes go first: as long as the definition is there, a later run knows what is left to do.
-    for storage_pool, volume in doomed:
-        steps.append(Step(f"delete volume {volume!r}", _deleter(hv, storage_pool, volume), final=True))
+    for volume in doomed:
+        steps.append(Step(f"delete volume {volume.name!r}", _deleter(hv, volume), final=True))
     steps.append(Step(f"undefine VM {vm.name!r}", lambda: hv.undefine(vm.name), final=True))
-    kept = [{"storage_pool": storage_pool, "volume": volume} for storage_pool, volume in data]
+    kept = [{"storage_pool": volume.storage_pool, "volume": volume.name} for volume in data]
     return Plan(
         before=describe_vm(vm, Catalogue(hv)),
         after={},
@@ -51,44 +66,42 @@ def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest) -> Plan:
     )
 
 
-def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[tuple[str, str]]:
-    """Return the volumes that are the VM's alone: its roots, those of runs that died, its payload."""
-    own = [(record.root.storage_pool, record.root.volume)]
+def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[Volume]:
+    """Return the volumes that are the VM's alone: its roots, those of runs that died, its payload.
+
+    A root that was detached is a data volume: it is not among them.
+    """
+    own = [(record.root.storage_pool, record.root.volume)] if vm.root_disk is not None else []
     if record.previous is not None:
         own.append((record.previous.storage_pool, record.previous.volume))
     if record.pending is not None:
         own += [(root.storage_pool, root.volume) for root in record.pending.doomed]
     if record.payload is not None:
         own.append((record.payload.storage_pool, record.payload.volume))
-    for volume in hv.volume_names(record.root.storage_pool):
-        number = names.root_generation(vm.name, volume)
+    for name in hv.volume_names(record.root.storage_pool):
+        number = names.root_generation(vm.name, name)
         if number is not None and number > record.generation:
-            own.append((record.root.storage_pool, volume))
-    return [found for found in dict.fromkeys(own) if hv.volume(*found) is not None]
+            own.append((record.root.storage_pool, name))
+    found = [hv.volume(*key) for key in dict.fromkeys(own)]
+    return [volume for volume in found if volume is not None]
 
 
-def _data_volumes(hv: Hypervisor, vm: Vm, own: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    found = []
-    for disk in vm.disks:
-        volume = hv.volume_at(disk.source) if disk.device == "disk" and disk.source else None
-        if volume is not None and (volume.storage_pool, volume.name) not in own:
-            found.append((volume.storage_pool, volume.name))
-    return found
+def _data_volumes(hv: Hypervisor, vm: Vm, own: list[Volume]) -> list[Volume]:
+    paths = [disk.source for disk in vm.disks if disk.device == "disk" and disk.source]
+    found = [hv.volume_at(path) for path in paths if path not in {volume.path for volume in own}]
+    return [volume for volume in found if volume is not None]
 
 
-def _check_only_ours(hv: Hypervisor, vm: Vm, data: list[tuple[str, str]]) -> None:
-    """Refuse to delete data volumes that others use, too."""
-    paths = {disk.source for disk in vm.disks if disk.source}
-    for other in hv.domains():
-        if other.name != vm.name and data:
-            shared = paths.intersection(disk.source for disk in domain_xml.read(other).disks)
-            if shared:
-                raise RefusedError(
-                    f"the data volume {', '.join(sorted(shared))} of VM {vm.name!r} is in use by VM "
-                    f"{other.name!r}, too; "
-                    "detach it there first, or remove this VM without delete_data_volumes"
-                )
+def _check_only_ours(vm: Vm, doomed: list[Volume], users: DiskUsers) -> None:
+    """Refuse to delete volumes that other VMs use, too."""
+    for volume in doomed:
+        others = users.get(volume.path, set()) - {vm.name}
+        if others:
+            raise RefusedError(
+                f"volume {volume.name!r} of VM {vm.name!r} is in use by VM {', '.join(map(repr, sorted(others)))}, "
+                "too; detach it there first"
+            )
 
 
-def _deleter(hv: Hypervisor, storage_pool: str, volume: str) -> Callable[[], None]:
-    return lambda: hv.delete_volume(storage_pool, volume)
+def _deleter(hv: Hypervisor, volume: Volume) -> Callable[[], None]:
+    return lambda: hv.delete_volume(volume.storage_pool, volume.name)
