@@ -15,6 +15,8 @@ PACKAGES=(
   # the hypervisor, with networks and UEFI
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-daemon-config-network libvirt-clients
   qemu-system-x86 qemu-utils ipxe-qemu ovmf dnsmasq-base iptables nftables iproute2
+  # what the role hypervisor wants besides, so that its tests add nothing to the machine
+  python3-libvirt
   # a connection over SSH
   openssh-client openssh-server
   # the guest (build-guest.sh)
