@@ -30,6 +30,7 @@ from unit.world import (
     plan,
     publishing,
     qcow2,
+    refused,
     relabelling,
     restoring,
     roots,
@@ -57,14 +58,6 @@ def manifest(hv: FakeHypervisor, version: int, template: str = "web") -> dict[st
     """Return a manifest as it is stored."""
     found: dict[str, Any] = json.loads(hv.pools["default"].volumes[f"{template}.v{version}.json"].content)
     return found
-
-
-def refused(hv: FakeHypervisor, task: Any, said: str, kind: type[GoldenError] = RefusedError) -> None:
-    """A task is refused with these words, and nothing has changed."""
-    before = hv.state()
-    with pytest.raises(kind, match=said):
-        task(hv)
-    assert hv.state() == before
 
 
 # --- from a file -----------------------------------------------------------------------------------------------------

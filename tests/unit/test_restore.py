@@ -34,6 +34,7 @@ from unit.world import (
     publishing,
     qcow2,
     record,
+    refused,
     relabelling,
     restoring,
     rolling_back,
@@ -51,14 +52,6 @@ AGENT = Health("agent")
 def hv() -> FakeHypervisor:
     """A hypervisor with the running VM ``web-1`` on version 1 of two."""
     return with_vm()
-
-
-def refused(hv: FakeHypervisor, task: Any, said: str, kind: type[GoldenError] = RefusedError) -> None:
-    """A task is refused with these words, and nothing has changed."""
-    before = hv.state()
-    with pytest.raises(kind, match=said):
-        task(hv)
-    assert hv.state() == before
 
 
 def failed(hv: FakeHypervisor, task: Any, kind: type[GoldenError]) -> GoldenError:

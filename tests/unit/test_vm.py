@@ -30,6 +30,7 @@ from unit.world import (
     publishing,
     qcow2,
     record,
+    refused,
     relabelling,
     restoring,
     root_chain,
@@ -44,14 +45,6 @@ from unit.world import (
 def hv() -> FakeHypervisor:
     """A hypervisor with two versions of the template ``web``."""
     return with_template()
-
-
-def refused(hv: FakeHypervisor, task: Any, said: str, kind: type[GoldenError] = RefusedError) -> None:
-    """A task is refused with these words, and nothing has changed."""
-    before = hv.state()
-    with pytest.raises(kind, match=said):
-        task(hv)
-    assert hv.state() == before
 
 
 def nics(hv: FakeHypervisor) -> tuple[Nic, ...]:

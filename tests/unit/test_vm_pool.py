@@ -10,7 +10,6 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     HypervisorError,
     InvalidError,
     NotFoundError,
-    RefusedError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import list_pools
@@ -27,6 +26,7 @@ from unit.world import (
     publishing,
     qcow2,
     record,
+    refused,
     restoring,
     set_record,
     with_template,
@@ -44,14 +44,6 @@ def desk(hv: FakeHypervisor) -> FakeHypervisor:
     """A hypervisor with the pool ``desk`` of three, one of them running."""
     do(hv, ensuring_pool(template="web", count=3, prestarted=1))
     return hv
-
-
-def refused(hv: FakeHypervisor, task: Any, said: str, kind: type[GoldenError] = RefusedError) -> None:
-    """A task is refused with these words, and nothing has changed."""
-    before = hv.state()
-    with pytest.raises(kind, match=said):
-        task(hv)
-    assert hv.state() == before
 
 
 def running(hv: FakeHypervisor) -> list[str]:

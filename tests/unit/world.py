@@ -6,9 +6,11 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core import publish, relabel, unpublish
 from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
 from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import record_of
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import GoldenError, RefusedError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.plan import Plan
 from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Record, to_text
 from ansible_collections.golden.libvirt.plugins.module_utils._core.restore import (
@@ -65,6 +67,14 @@ def known_before(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: known_before(part) for name, part in value.items() if name not in _NOT_KNOWN_BEFORE}
     return [known_before(part) for part in value] if isinstance(value, list) else value
+
+
+def refused(hv: FakeHypervisor, task: Any, said: str, kind: type[GoldenError] = RefusedError) -> None:
+    """A task is refused with these words, and nothing has changed."""
+    before = hv.state()
+    with pytest.raises(kind, match=said):
+        task(hv)
+    assert hv.state() == before
 
 
 def changes(hv: FakeHypervisor, task: Task) -> bool:

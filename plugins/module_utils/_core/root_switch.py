@@ -161,9 +161,8 @@ class RootSwitch:
     def _delete_strays(self, storage_pool: str) -> None:
         """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
         numbers = {volume: names.root_generation(self.name, volume) for volume in self.hv.volume_names(storage_pool)}
-        self._check_unchanged(
-            self._present()
-        )  # after the list: so what is in it is not what another task has just switched to
+        # After the list: so what is in it is not what another task has just switched to.
+        self._check_unchanged(self._present())
         for volume, number in numbers.items():
             if number is not None and number > self.record.generation:
                 self.hv.delete_volume(storage_pool, volume)

@@ -34,6 +34,13 @@ class Hardware:
         """Return a hardware description with the overrides in it."""
         return with_changes(template, cpus=self.cpus, memory=self.memory, networks=self.networks)
 
+    def check_fits_a_source_with_hardware(self) -> None:
+        """Refuse what can be chosen only for an image that comes without hardware."""
+        if self.firmware is not None or self.graphics is not None:
+            raise InvalidError(
+                "hardware: firmware and graphics can be given only for a source that is a path or a volume"
+            )
+
 
 @dataclass(frozen=True)
 class Source:
@@ -74,8 +81,7 @@ def look_at(hv: Hypervisor, template: Template, source: Source, hardware: Hardwa
 
 
 def _from_version(template: Template, version: Manifest, hardware: Hardware) -> Content:
-    if hardware.firmware is not None or hardware.graphics is not None:
-        raise InvalidError("hardware: firmware and graphics can be given only for a source that is a path or a volume")
+    hardware.check_fits_a_source_with_hardware()
     return Content(
         described={"kind": "version", "name": str(version.version)},
         domain_xml=hardware.applied_to(version.domain_xml),
@@ -99,8 +105,7 @@ def _from_vm(hv: Hypervisor, template: Template, name: str, hardware: Hardware) 
             f"VM {name!r} has a managed save image, so its disk is not at rest; start it and shut it down, "
             f"or drop the image with 'virsh managedsave-remove {name}'"
         )
-    if hardware.firmware is not None or hardware.graphics is not None:
-        raise InvalidError("hardware: firmware and graphics can be given only for a source that is a path or a volume")
+    hardware.check_fits_a_source_with_hardware()
     vm = domain_xml.read(domain)
     root = vm.root_disk
     if root is None or not root.source:
@@ -164,9 +169,8 @@ def _chain(hv: Hypervisor, volume: Volume) -> list[Volume]:
         below = hv.volume_at(chain[-1].backing_path)
         if below is None or below in chain:
             raise RefusedError(
-                f"volume {chain[-1].name!r} refers to {chain[-1].backing_path}, which is no volume of an "
-                "active storage "
-                "pool; a source must not read other files of the host: flatten it, or define a storage pool "
+                f"volume {chain[-1].name!r} refers to {chain[-1].backing_path}, which is no volume of an active "
+                "storage pool; a source must not read other files of the host: flatten it, or define a storage pool "
                 "for that folder"
             )
         chain.append(below)

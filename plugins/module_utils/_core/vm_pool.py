@@ -93,12 +93,13 @@ class _PoolChange:
         completions = [self._completion(member) for member in staying if _incomplete(member)]
         steps = [step for creation in [*completions, *creations] for step in creation.steps]
         steps += self._setting_steps(staying)
-        steps += self._start_steps(staying, [str(creation.after["name"]) for creation in creations])
+        starting = self._starting(staying, [str(creation.after["name"]) for creation in creations])
+        steps += [Step(f"start VM {name!r}", self._starter(name), self._stopper(name)) for name in starting]
         steps += _removal_steps(self.hv, self.request, leaving)  # last, as it cannot be taken back
         before = describe_pool(self.request.vm_pool, self.members, self.catalogue) if self.members else {}
         return Plan(
             before,
-            self._after(staying, creations),
+            self._after(staying, creations, starting),
             tuple(steps),
             look=self._look,
             facts=self._facts(leaving, creations),
@@ -229,12 +230,11 @@ class _PoolChange:
     def _writer(self, name: str, record: Record) -> Any:
         return lambda: self.hv.set_metadata(name, to_text(record))
 
-    def _start_steps(self, staying: list[Member], created: list[str]) -> list[Step]:
-        """Return the steps that keep ``prestarted`` free VMs running."""
+    def _starting(self, staying: list[Member], created: list[str]) -> list[str]:
+        """Return the members to start, so that ``prestarted`` free VMs run."""
         running = sum(member.free and member.vm.domain.state == RUNNING for member in staying)
         down = [member.vm.name for member in staying if member.free and not member.vm.domain.active] + created
-        starting = down[: max(0, self.settings.prestarted - running)]
-        return [Step(f"start VM {name!r}", self._starter(name), self._stopper(name)) for name in starting]
+        return down[: max(0, self.settings.prestarted - running)]
 
     def _starter(self, name: str) -> Any:
         return lambda: self.hv.start(name)
@@ -242,7 +242,7 @@ class _PoolChange:
     def _stopper(self, name: str) -> Any:
         return lambda: self.hv.stop(name, Shutdown("force"))
 
-    def _after(self, staying: list[Member], creations: list[Plan]) -> dict[str, Any]:
+    def _after(self, staying: list[Member], creations: list[Plan], starting: list[str]) -> dict[str, Any]:
         changed = [Member(m.vm, m.record.changed(vm_pool=self.settings, follows=self.follows)) for m in staying]
         if changed:
             after = describe_pool(self.request.vm_pool, changed, self.catalogue)
@@ -258,14 +258,13 @@ class _PoolChange:
             "prestarted": self.settings.prestarted,
             "vm_per_user": self.settings.vm_per_user,
         }
-        starting = {s.say for s in self._start_steps(staying, [str(c.after["name"]) for c in creations])}
         for creation in creations:
             vm = creation.after
             member = {key: vm[key] for key in ("name", "state", "template_version", "outdated")}
             after["members"].append({**member, "user": None})
             after["free"].append(vm["name"])
         for member in after["members"]:
-            if f"start VM {member['name']!r}" in starting:
+            if member["name"] in starting:
                 member["state"] = RUNNING
         after["members"].sort(key=lambda member: _number(member["name"]))
         after["free"].sort(key=_number)
