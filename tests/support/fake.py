@@ -109,7 +109,7 @@ def counted(call: Call) -> Call:
     """Make a call of the hypervisor one that can be made to fail."""
 
     @functools.wraps(call)
-    def wrapper(self: FakeHypervisor, *arguments: Any) -> Any:
+    def wrapper(self: FakeHypervisor, *arguments: Any, **options: Any) -> Any:
         if self._dead:
             raise Died("a dead process makes no calls")
         for action in self.before.pop(call.__name__, []):
@@ -120,10 +120,10 @@ def counted(call: Call) -> Call:
             if call.__name__ not in but_not:
                 action()
         if self._fault is None or self._fault[0] != number:
-            return call(self, *arguments)
+            return call(self, *arguments, **options)
         (_number, after, deadly), self._fault = self._fault, None
         if after:
-            call(self, *arguments)
+            call(self, *arguments, **options)
         self._dead = deadly
         said = f"{call.__name__} was made to fail"
         raise Died(said) if deadly else HypervisorError(said)
@@ -138,6 +138,7 @@ class FakeHypervisor:
         self.pools = {pool.name: pool for pool in storage_pools or (FakePool("default"),)}
         self.vms: dict[str, FakeDomain] = {}
         self.files: dict[str, bytes] = {}
+        self.claims: dict[str, str] = {}
         self.stubborn: set[str] = set()
         """VMs whose guests do not shut down when asked."""
         self.unhealthy: set[str] = set()
@@ -186,10 +187,12 @@ class FakeHypervisor:
                     vm.state,
                     vm.persistent,
                     vm.autostart,
+                    None if vm.live is None else _canonical(vm.live),
                     vm.managed_save,
                 )
                 for vm in self.vms.values()
             },
+            "claims": dict(self.claims),
         }
 
     def names(self, storage_pool: str = "default") -> list[str]:
@@ -280,15 +283,98 @@ class FakeHypervisor:
     @counted
     def start(self, name: str) -> None:
         vm = self._vm(name)
-        if vm.live is not None:
-            return
-        for path in self.disk_paths(name):
+        if vm.live is None:
+            self._start(vm)
+
+    def _start(self, vm: FakeDomain) -> None:
+        for path in self.disk_paths(vm.name):
             chain = self.chain(path)
             if chain[0].read_only:
                 raise HypervisorError(f"Could not open '{path}': Permission denied")
             if self.unstartable.intersection(volume.name for volume in chain):
                 raise HypervisorError("internal error: process exited while connecting to monitor")
         vm.live, vm.paused, vm.managed_save = vm.stored, False, False
+
+    @counted
+    def live_xml(self, name: str) -> str | None:
+        return self.vms[name].live if name in self.vms else None
+
+    @counted
+    def start_once(self, xml: str) -> None:
+        vm = self._vm(ET.fromstring(xml).findtext("name", ""))
+        if vm.live is not None:
+            raise HypervisorError(f"operation failed: domain is already active as '{vm.name}'")
+        stored, vm.stored = vm.stored, xml
+        try:
+            self._start(vm)
+        finally:
+            vm.stored = stored
+
+    # --- devices ---------------------------------------------------------------------------------------------------
+
+    @counted
+    def attach_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        vm, device = self._vm(name), ET.fromstring(xml)
+        definitions = self._definitions(vm, live, stored)
+        for definition in definitions.values():
+            if device.tag == "disk" and _find_disk(definition, device) is not None:
+                raise HypervisorError(f"Requested operation is not valid: target {_target(device)} already exists")
+            devices = definition.find("devices")
+            assert devices is not None
+            devices.append(ET.fromstring(xml))
+        for which, definition in definitions.items():
+            setattr(vm, which, ET.tostring(definition, encoding="unicode"))
+
+    @counted
+    def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:
+        vm, device = self._vm(name), ET.fromstring(xml)
+        for which, definition in self._definitions(vm, live, not live).items():
+            found = _find_disk(definition, device)
+            if found is None:
+                raise HypervisorError(f"device not found: no target device {_target(device)}")
+            if live and name in self.stubborn:
+                raise TimedOutError(f"the guest of VM {name!r} did not let go within {timeout} seconds")
+            definition.find("devices").remove(found)  # type: ignore[union-attr]
+            setattr(vm, which, ET.tostring(definition, encoding="unicode"))
+
+    @counted
+    def update_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        vm, device = self._vm(name), ET.fromstring(xml)
+        for which, definition in self._definitions(vm, live, stored).items():
+            found = _find_disk(definition, device)
+            if found is None:
+                raise HypervisorError(f"device not found: no target device {_target(device)}")
+            devices = definition.find("devices")
+            devices[list(devices).index(found)] = ET.fromstring(xml)  # type: ignore[index,arg-type]
+            setattr(vm, which, ET.tostring(definition, encoding="unicode"))
+
+    @counted
+    def resize_disk(self, name: str, target: str, capacity: int) -> None:
+        vm = self._vm(name)
+        if vm.live is None:
+            raise HypervisorError("Requested operation is not valid: domain is not running")
+        for disk in ET.fromstring(vm.live).iterfind("devices/disk"):
+            source = disk.find("source")
+            if _target(disk) == target and source is not None:
+                volume = self._at(source.attrib["file"])
+                assert volume is not None
+                assert capacity >= volume.capacity
+                volume.capacity = capacity
+                return
+        raise HypervisorError(f"invalid argument: disk '{target}' was not found in the domain config")
+
+    # --- claims ----------------------------------------------------------------------------------------------------
+
+    @counted
+    def claim(self, thing: str, claimant: str) -> str:
+        return self.claims.setdefault(thing, claimant)
+
+    @counted
+    def release(self, thing: str, claimant: str) -> None:
+        if self.claims.get(thing) == claimant:
+            del self.claims[thing]
+
+    # --- stopping --------------------------------------------------------------------------------------------------
 
     @counted
     def stop(self, name: str, shutdown: Shutdown) -> None:
@@ -488,6 +574,13 @@ class FakeHypervisor:
         return _volume_value(made, pool)
 
     @staticmethod
+    def _definitions(vm: FakeDomain, live: bool, stored: bool) -> dict[str, ET.Element]:
+        if live and vm.live is None:
+            raise HypervisorError("Requested operation is not valid: domain is not running")
+        wanted = {"live": live, "stored": stored}
+        return {which: ET.fromstring(getattr(vm, which)) for which, affected in wanted.items() if affected}
+
+    @staticmethod
     def _bytes(volume: FakeVolume) -> bytes:
         return volume.content.ljust(volume.capacity, b"\0") if volume.capacity <= HEAD else volume.content
 
@@ -515,6 +608,16 @@ def _complete(domain: ET.Element) -> str:
             digest = hashlib.sha256(f"{name} {index}".encode()).hexdigest()
             nic.insert(0, ET.Element("mac", address=f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"))
     return identity.text or ""
+
+
+def _target(device: ET.Element) -> str:
+    target = device.find("target")
+    return "" if target is None else target.get("dev", "")
+
+
+def _find_disk(definition: ET.Element, device: ET.Element) -> ET.Element | None:
+    """Return the disk at the device's target, as libvirt looks for it."""
+    return next((disk for disk in definition.iterfind("devices/disk") if _target(disk) == _target(device)), None)
 
 
 def _with_metadata(definition: str, xml: str) -> str:

@@ -130,8 +130,14 @@ class Hypervisor(Protocol):
     def undefine(self, name: str) -> None:
         """Remove a stored definition with its nvram and managed save; nothing happens where there is none."""
 
+    def live_xml(self, name: str) -> str | None:
+        """Return the definition of a domain's running instance, or None where none runs."""
+
     def start(self, name: str) -> None:
         """Start a domain; one that is active already is left as it is."""
+
+    def start_once(self, xml: str) -> None:
+        """Start a stopped domain with this definition for this one run; its stored definition stays as it is."""
 
     def stop(self, name: str, shutdown: Shutdown) -> None:
         """Stop a domain and wait until it is down. A guest that does not obey in time: ``TimedOutError``."""
@@ -150,6 +156,33 @@ class Hypervisor(Protocol):
 
     def virt_type(self) -> str:
         """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""
+
+    # devices of a domain -------------------------------------------------------------------------------------------
+    def attach_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        """Add a device to the running instance, the stored definition or both; both or neither get it."""
+
+    def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:
+        """Remove a device from the running instance (``live``) or else from the stored definition.
+
+        A guest that does not let go of it within ``timeout`` seconds: ``TimedOutError``; it has the device still.
+        """
+
+    def update_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        """Change the medium of a drive in the running instance, the stored definition or both."""
+
+    def resize_disk(self, name: str, target: str, capacity: int) -> None:
+        """Grow a disk of a running domain to this many bytes; its guest sees it at once."""
+
+    # claims --------------------------------------------------------------------------------------------------------
+    def claim(self, thing: str, claimant: str) -> str:
+        """Claim a thing until it is released, and return who has it: of many that try at once exactly one.
+
+        It is for the short time in which what is to hold is not written yet. A claim outlives the task that made it,
+        but not the hypervisor's libvirt.
+        """
+
+    def release(self, thing: str, claimant: str) -> None:
+        """End a claim of this claimant, if there is one."""
 
     # storage ---------------------------------------------------------------------------------------------------
     def storage_pools(self) -> list[StoragePool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .claims import ClaimCalls
 from .connection import Connection
+from .devices import DeviceCalls
 from .domains import DomainCalls
 from .library import LIBVIRT_IMPORT_ERROR
 from .local_files import LocalFiles
@@ -11,7 +13,7 @@ from .storage import StorageCalls
 __all__ = ["LIBVIRT_IMPORT_ERROR", "LibvirtHypervisor"]
 
 
-class LibvirtHypervisor(DomainCalls, StorageCalls, LocalFiles):
+class LibvirtHypervisor(DomainCalls, DeviceCalls, ClaimCalls, StorageCalls, LocalFiles):
     """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``)."""
 
     def __init__(self, uri: str) -> None:

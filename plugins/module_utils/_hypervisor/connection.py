@@ -66,7 +66,7 @@ class Connection:
 
         ``look_again`` is for what libvirt has no event for: the seconds after which to look without one.
         """
-        self._listen()
+        self.listen()
         deadline = time.monotonic() + timeout
         while not done():
             left = deadline - time.monotonic()
@@ -75,13 +75,15 @@ class Connection:
             self._run_events(min(left, look_again))
         return True
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Begin to receive events; a wait does so by itself."""
         if not self._events:
             wake: Any = lambda *_event: None  # noqa: E731 - the event only ends the wait; the state is read from libvirt
             with translated("cannot listen to domain events"):
                 for event in (
                     libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                     libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+                    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
                 ):
                     self._events.append(self.libvirt.domainEventRegisterAny(None, event, wake, None))
 

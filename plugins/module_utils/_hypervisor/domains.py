@@ -110,6 +110,20 @@ class DomainCalls:
             if domain is not None:
                 domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
+    def live_xml(self, name: str) -> str | None:
+        with translated(f"cannot look at VM {name!r}"):
+            domain = self._lookup(name)
+            try:
+                return None if domain is None or not domain.isActive() else str(domain.XMLDesc())
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # it was transient, and went down in between
+                    return None
+                raise
+
+    def start_once(self, xml: str) -> None:
+        with translated("cannot start the VM"):
+            self.connection.libvirt.createXML(xml)
+
     def start(self, name: str) -> None:
         with translated(f"cannot start VM {name!r}"):
             domain = self._existing(name)

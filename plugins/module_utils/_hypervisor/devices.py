@@ -1,0 +1,82 @@
+"""Devices of a domain: added, removed and changed, in its running instance and in its stored definition."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+from .._core.errors import TimedOutError
+from .connection import Connection, translated
+from .library import libvirt
+
+
+class DeviceCalls:
+    """The calls of ``_core.hypervisor.Hypervisor`` that are about devices."""
+
+    connection: Connection
+
+    def attach_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        with translated(f"cannot attach a device to VM {name!r}"):
+            self._domain(name).attachDeviceFlags(xml, _affected(live, stored))
+
+    def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:
+        with translated(f"cannot detach a device from VM {name!r}"):
+            domain = self._domain(name)
+            if not live:
+                domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+                return
+            self.connection.listen()  # before it is asked for: the guest may be quick
+            self._ask_to_let_go(domain, xml)
+            target = _target(xml)
+            if not self.connection.wait_until(lambda: not _has(domain, target), timeout):
+                raise TimedOutError(
+                    f"the guest of VM {name!r} did not let go of disk {target!r} within {timeout} seconds: it is "
+                    "attached still; see that nothing in the guest uses it and that its operating system is up, or "
+                    "stop the VM, and run this task again"
+                )
+
+    def update_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
+        with translated(f"cannot change a medium of VM {name!r}"):
+            domain = self._domain(name)
+            flags = _affected(live, stored)
+            try:
+                domain.updateDeviceFlags(xml, flags)
+            except libvirt.libvirtError as error:
+                # A guest that has mounted the medium locks the tray: it goes all the same, as with a paper clip.
+                if not live or error.get_error_code() != libvirt.VIR_ERR_OPERATION_FAILED:
+                    raise
+                domain.updateDeviceFlags(xml, flags | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
+
+    def resize_disk(self, name: str, target: str, capacity: int) -> None:
+        with translated(f"cannot grow disk {target!r} of VM {name!r}"):
+            self._domain(name).blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def _domain(self, name: str) -> Any:
+        return self.connection.libvirt.lookupByName(name)
+
+    def _ask_to_let_go(self, domain: Any, xml: str) -> None:
+        try:
+            domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as error:
+            # Asked for before, by a task that did not wait long enough: the guest is still at it.
+            if "unplug" not in str(error):
+                raise
+
+
+def _affected(live: bool, stored: bool) -> int:
+    return int((libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if stored else 0))
+
+
+def _target(xml: str) -> str:
+    target = ET.fromstring(xml).find("target")
+    return "" if target is None else target.get("dev", "")
+
+
+def _has(domain: Any, target: str) -> bool:
+    try:
+        live = ET.fromstring(domain.XMLDesc())
+    except libvirt.libvirtError:
+        if domain.isActive():
+            raise
+        return False
+    return any(found.get("dev") == target for found in live.iterfind("devices/disk/target"))
