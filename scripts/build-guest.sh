@@ -14,6 +14,7 @@
 #                           which are mounted at /run/payload/DEVICE
 #   /run/payload/net/       user-data from the seed of an SMBIOS serial number ds=nocloud;s=URL
 #   /var/lib/payload-ran    a line "BOOT DEVICE rc=CODE" for each run.sh found on a CD or floppy and run
+# It has e2fsck and fsck.vfat, so that it can mend the disks of others.
 #
 # All versions are made from one base disk, which the cache keeps.
 set -euo pipefail
@@ -81,7 +82,7 @@ make_initrd() {
 }
 
 make_root() {
-  local tree=$work/root library agent=$cache/qemu-guest-agent/usr/sbin/qemu-ga
+  local tree=$work/root library program
   mkdir -p "$tree"/{dev,proc,sys,run,tmp,root,mnt,srv,var/lib,usr/sbin,usr/share}
   cp -r "$guest/root/." "$tree"
   add_busybox "$tree"
@@ -90,8 +91,10 @@ make_root() {
   ln -s /etc/golden-version "$tree/srv/index.html"
   echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
   echo 'root:x:0:' >"$tree/etc/group"
-  cp "$agent" "$tree/usr/sbin"
-  ldd "$agent" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$tree$library"; done
+  for program in "$cache/qemu-guest-agent/usr/sbin/qemu-ga" /sbin/e2fsck /sbin/fsck.vfat; do
+    install -D --target-directory "$tree/usr/sbin" "$program"
+    ldd "$program" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$tree$library"; done
+  done
   add_modules "$tree/lib/modules/always" virtio_pci virtio_net virtio_console button evdev ahci ata_piix virtio_scsi \
     sr_mod sd_mod isofs nls_ascii nls_utf8
   add_modules "$tree/lib/modules/floppy" floppy vfat nls_cp437 nls_ascii

@@ -17,12 +17,20 @@ PACKAGES=(
   qemu-system-x86 qemu-utils ipxe-qemu ovmf dnsmasq-base iptables nftables iproute2
   # what the role hypervisor wants besides, so that its tests add nothing to the machine
   python3-libvirt
+  # a libvirtd with access control
+  dbus-daemon polkitd
+  # ansible-rulebook
+  openjdk-17-jre-headless
   # a connection over SSH
   openssh-client openssh-server
   # the guest (build-guest.sh)
   binutils busybox-static cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common
+  # the guest with cloud-init (build-debian-guest.sh)
+  mmdebstrap
   # tools that tests look at results with
-  genisoimage procps
+  genisoimage p7zip-full procps xorriso tmux
+  # the report of a rollout in a browser
+  chromium
 )
 
 # Run a command as root.
@@ -57,8 +65,18 @@ adapt_to_chroot() {
   ((group == 0)) || as_root groupmod --non-unique --gid "$group" kvm
 }
 
+# Install the hook of the role hypervisor that deletes payloads; a libvirt that runs already uses it when next started.
+install_payload_hook() {
+  local hooks=/etc/libvirt/hooks/qemu.d text
+  text="#!/usr/bin/python3 -IS"$'\n'$(<"$ROOT/roles/hypervisor/files/payload_hook.py")
+  [[ -x $hooks/golden-payload && $(<"$hooks/golden-payload") == "$text" ]] && return
+  as_root install -d "$hooks"
+  as_root install -m 0755 /dev/stdin "$hooks/golden-payload" <<<"$text"
+}
+
 # Start libvirt unless it runs, with systemd or without, and wait for it.
 start_libvirt() {
+  install_payload_hook
   libvirt_answers && return
   if [[ -d /run/systemd/system ]]; then
     as_root systemctl start libvirtd

@@ -17,6 +17,9 @@ stage_setup() {
   install_packages
   start_libvirt
   make_venv "$VENV" "$(newest_python)" -r requirements-dev.txt
+  # of its own: its dependencies must not decide those of the others
+  make_venv "$CACHE/rulebook" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core>=2.19,<2.22' \
+    'ansible-rulebook>=1.1' ansible-runner
 }
 
 # --- checks: they do not depend on each other, so they run side by side -----------------------------------------
@@ -28,6 +31,7 @@ stage_ruff() {
 
 stage_mypy() {
   mypy -p ansible_collections.golden.libvirt.plugins
+  mypy extensions/eda/plugins/event_source/lifecycle.py
 }
 
 stage_reuse() {
@@ -121,7 +125,7 @@ stage_oldest_python() {
   fi
   # no ansible-core for controllers runs on it, so: the tests that need neither ansible nor libvirt
   files=$(grep -rLE '_runner|_hypervisor|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
-  make_venv "$CACHE/oldest-python" "$python" pytest hypothesis
+  make_venv "$CACHE/oldest-python" "$python" pytest hypothesis PyYAML
   xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
 }
 

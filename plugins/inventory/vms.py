@@ -12,8 +12,9 @@ description:
   - Makes a host of each VM that this collection manages, on one or many hypervisors. Other VMs are left out.
   - The name of the file must end in C(golden.yml) or C(golden.yaml).
   - Hosts are in the groups C(vm_pool_<name>), C(template_<name>), C(outdated) (on another version than the one that
-    the VM follows), C(taken) (handed to a user) and C(running). Characters that are not valid in a group's name become
-    C(_).
+    the VM follows), C(taken) (handed to a user), C(prestarted) (of a pool, running, and free to be taken at once),
+    C(set_aside) (started for nothing too often) and C(running). Characters that are not valid in a group's name
+    become C(_).
   - C(ansible_host) of a running VM is the address of its DHCP lease in libvirt's network, or else one that its guest
     agent tells, of a network card that the VM has. All agents together have 10 seconds; those that hang hold up
     nobody who has a lease.
@@ -25,7 +26,7 @@ notes:
     C(golden_template_storage_pool), C(golden_template_version), C(golden_wanted_version), C(golden_outdated),
     C(golden_stateless), C(golden_root_storage_pool), C(golden_root_volume), C(golden_previous_version) (the version of
     the root that the last restore kept), C(golden_unfinished) (a job that died), C(golden_vm_pool),
-    C(golden_lease_user) and C(golden_lease_since). What a VM does not have is null.
+    C(golden_auto_refresh), C(golden_taken), C(golden_prestarted), C(golden_set_aside), C(golden_lease_user) and C(golden_lease_since). What a VM does not have is null.
   - A module reaches a VM from the controller with C(uri={{ golden_uri }}) and C(delegate_to=localhost), whether the
     hypervisor is the controller itself or far away. Where the hypervisors are hosts of the inventory under their own
     names, C(delegate_to={{ golden_hypervisor }}) with the URI C(qemu:///system) does the same there.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._core.attachment import BUSES, VIRTIO
 from ._core.domain_xml import Network
 from ._core.errors import InvalidError
-from ._core.units import GIB, parse_memory
-from ._core.vm_request import Size
+from ._core.hypervisor import Health, Shutdown
+from ._core.units import GIB, parse_memory, parse_size
+from ._core.vm_request import Size, WantedVolume
 
 
 def network_options(mac: bool = True) -> dict[str, Any]:
@@ -43,6 +45,71 @@ def size_of(size: dict[str, Any] | None) -> Size:
         memory=parsed_memory(given.get("memory"), "size.memory"),
         storage=None if storage is None else storage * GIB,
     )
+
+
+def volume_options() -> dict[str, Any]:
+    """Return the spec of the data volumes of a VM."""
+    options = dict(
+        size=dict(type="str", required=True),
+        device_id=dict(type="int"),
+        bus=dict(type="str", choices=list(BUSES), default=VIRTIO),
+        serial=dict(type="str"),
+    )
+    return dict(type="list", elements="dict", options=options)
+
+
+def volumes_of(volumes: list[dict[str, Any]] | None) -> tuple[WantedVolume, ...]:
+    """Return the data volumes that were asked for; those without a device id are numbered from 1."""
+    return tuple(
+        WantedVolume(
+            size=parse_size(volume["size"], f"volumes[{place}].size"),
+            device_id=place + 1 if volume["device_id"] is None else volume["device_id"],
+            bus=volume["bus"],
+            serial=volume["serial"] or "",
+        )
+        for place, volume in enumerate(volumes or [])
+    )
+
+
+def shutdown_options() -> dict[str, Any]:
+    """Return the spec of how a VM is stopped."""
+    modes = ["graceful", "force", "graceful_then_force"]
+    options = dict(
+        mode=dict(type="str", choices=modes, default="graceful_then_force"),
+        timeout=dict(type="int", default=120),
+    )
+    return dict(type="dict", options=options, apply_defaults=True)
+
+
+def shutdown_of(shutdown: dict[str, Any]) -> Shutdown:
+    """Return how a VM is to be stopped."""
+    return Shutdown(**shutdown)
+
+
+def health_options() -> dict[str, Any]:
+    """Return the spec of when a VM counts as up."""
+    options = dict(
+        check=dict(type="str", choices=["none", "agent", "port", "command"], default="none"),
+        port=dict(type="int"),
+        command=dict(type="raw"),
+        timeout=dict(type="int", default=300),
+        stable_for=dict(type="int", default=0),
+    )
+    needs = [("check", "port", ["port"]), ("check", "command", ["command"])]
+    return dict(type="dict", options=options, apply_defaults=True, required_if=needs)
+
+
+def health_of(health: dict[str, Any]) -> Health:
+    """Return when a VM counts as up."""
+    command = health["command"]
+    if isinstance(command, str):
+        command = ["/bin/sh", "-c", command]
+    if command is not None and not (isinstance(command, list) and all(isinstance(word, str) for word in command)):
+        raise InvalidError("health.command: it must be a string or a list of strings")
+    for name in ("timeout", "stable_for"):
+        if health[name] < 0:
+            raise InvalidError(f"health.{name}: {health[name]} is less than 0")
+    return Health(**{**health, "command": tuple(command or ())})
 
 
 def parsed_memory(memory: str | None, option: str) -> int | None:

@@ -73,14 +73,42 @@ options:
       mac:
         description: The MAC address. By default the one that the card has, or one that libvirt makes.
         type: str
+  volumes:
+    description:
+      - The data volumes that the VM is to have. One that it lacks is found in O(storage_pools), by default
+        in the storage pool of the root. The first free volume of exactly that size is attached, with what
+        is on it; those that were made for a VM of this name come first. Else a new one is made in the first
+        storage pool that has the space. Nothing is changed unless all of them have a place.
+      - A volume that is smaller than O(volumes[].size) grows, also while the VM runs. None is ever made smaller or
+        detached; for that, see M(golden.libvirt.volume_attach).
+    type: list
+    elements: dict
+    suboptions:
+      size:
+        description: The size, such as V(20GiB).
+        type: str
+        required: true
+      device_id:
+        description: The device id. By default the place in the list, from 1.
+        type: int
+      bus:
+        description: The bus of a volume that is attached.
+        type: str
+        choices: [virtio, scsi, sata, ide, usb]
+        default: virtio
+      serial:
+        description: The serial number that the guest sees, of a volume that is attached.
+        type: str
 extends_documentation_fragment:
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
+  - golden.libvirt.payload.vm
 seealso:
   - module: golden.libvirt.vm_info
   - module: golden.libvirt.vm_restore
   - module: golden.libvirt.vm_pool
+  - module: golden.libvirt.vm_payload
 """
 
 EXAMPLES = r"""
@@ -99,6 +127,25 @@ EXAMPLES = r"""
       cpus: 4
       memory: 8GiB
       storage_size_in_gb: 40
+
+- name: Make a VM with two data volumes, existing free ones if there are any of these sizes
+  golden.libvirt.vm:
+    name: db-1
+    template: db
+    storage_pools: [fast, default]
+    volumes:
+      - size: 20GiB
+      - size: 100GiB
+
+- name: Run a VM that cloud-init sets up
+  golden.libvirt.vm:
+    name: web-3
+    template: web
+    state: started
+    payload:
+      cloud_init:
+        user_data:
+          ssh_authorized_keys: ["{{ admin_key }}"]
 
 - name: Remove a VM, and keep its data volumes
   golden.libvirt.vm:
@@ -124,6 +171,9 @@ vm:
     outdated: false
     stateless: true
     root: {volume: web-1.root.1.qcow2, storage_pool: default, template_version: 3}
+    payload:
+      {type: cdrom, volume: web-1.payload.0a1b2c3d4e5f.iso, storage_pool: default, availability: permanent,
+      sha256: 0a1b2c3d4e5f…, disc_changed: false}
     previous:
     unfinished:
     cpus: 1
@@ -140,7 +190,15 @@ from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
 from ..module_utils._core.vm import plan_vm
 from ..module_utils._core.vm_request import VmRequest
-from ..module_utils._options import network_options, networks_of, size_of, size_options
+from ..module_utils._options import (
+    network_options,
+    networks_of,
+    size_of,
+    size_options,
+    volume_options,
+    volumes_of,
+)
+from ..module_utils._payload_options import payload_of, payload_options
 from ..module_utils._runner import Params, run
 
 
@@ -162,6 +220,8 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
             autostart=params["autostart"],
             delete_data_volumes=params["delete_data_volumes"],
             wait_timeout=params["wait_timeout"],
+            volumes=volumes_of(params["volumes"]),
+            payload=payload_of(params["payload"]) if params["payload"] is not None else None,
         ),
     )
 
@@ -180,6 +240,8 @@ def main() -> None:
             stateless=dict(type="bool"),
             size=size_options(),
             networks=network_options(),
+            volumes=volume_options(),
+            payload=dict(type="dict", options=payload_options(), no_log=True),
             storage_pools=dict(type="list", elements="str"),
             description=dict(type="str"),
             autostart=dict(type="bool"),

@@ -29,6 +29,9 @@ options:
     description:
       - Only VMs that are on another version than the one that they follow, or only those that are not.
     type: bool
+  taken:
+    description: Only VMs that a user has taken, or only those that are free.
+    type: bool
   state:
     description: Only VMs in this state.
     type: str
@@ -61,6 +64,21 @@ vms:
     outdated:
       description: Whether it is on another version than the one that it follows.
       type: bool
+    taken:
+      description: Whether a user has it.
+      type: bool
+    lease_user:
+      description: The user who has it.
+      type: str
+    prestarted:
+      description: Whether it is of a pool, runs, and can be taken at once.
+      type: bool
+    set_aside:
+      description: Whether it was started for nothing so often that nobody gets it; see M(golden.libvirt.vm_pool).
+      type: bool
+    auto_refresh:
+      description: Whether it is moved to the version that it follows as soon as it is down.
+      type: bool
     addresses:
       description:
         - The IP addresses of a running VM by MAC address, from the leases of libvirt's networks or the
@@ -89,6 +107,7 @@ def main() -> None:
             template=dict(type="str"),
             template_version=dict(type="int"),
             outdated=dict(type="bool"),
+            taken=dict(type="bool"),
             state=dict(type="str", choices=["running", "paused", "shut off"]),
         ),
     )

@@ -29,9 +29,10 @@ options:
   template_version:
     description:
       - The version that the members are to be on, by number, by version name, or V(latest). Members that
-        are on another one are outdated, and moved by the next rollout.
-      - A stateless pool follows V(latest) by default. A pool that is not stateless cannot follow latest;
-        for it, V(latest) is the version that is latest now.
+        are on another one are outdated; see the playbooks C(golden.libvirt.refresh_down), for those that are down, and
+        C(golden.libvirt.rollout).
+      - A stateless pool follows V(latest) by default. A pool that is not stateless cannot follow latest; by default it
+        is on the version that is latest when it is made.
     type: str
   count:
     description:
@@ -44,8 +45,22 @@ options:
         changed.
     type: bool
   prestarted:
-    description: The number of free VMs that are kept running. 0 by default.
+    description:
+      - The number of free VMs that are kept running. 0 by default. It is seen to by each run of this module and each
+        take and return (M(golden.libvirt.vm_lease)), four members at a time.
+      - One that was started for nothing three times is set aside, that is neither started nor handed out, until it is
+        restored (M(golden.libvirt.vm_restore)) or O(retry_set_aside) is set. RV(not_started) tells what was wrong.
     type: int
+  auto_refresh:
+    description:
+      - Whether members that follow latest and are down are moved to a new version as soon as there is one, by the
+        playbook C(golden.libvirt.refresh_down) and the rulebook C(golden.libvirt.refresh_on_shutdown). V(true) by
+        default.
+    type: bool
+  retry_set_aside:
+    description: Try again to start members that were set aside.
+    type: bool
+    default: false
   vm_per_user:
     description: The number of VMs that one user can take. 1 by default.
     type: int
@@ -67,12 +82,15 @@ options:
         type: str
         default: virtio
 extends_documentation_fragment:
+  - golden.libvirt.health
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
 notes:
   - O(size), O(networks) and O(storage_pools) are those of new members; the existing ones keep theirs.
+  - O(health) is that of members that this run starts.
 seealso:
+  - module: golden.libvirt.vm_lease
   - module: golden.libvirt.vm_pool_info
   - module: golden.libvirt.vm
 """
@@ -107,13 +125,18 @@ vm_pool:
     wanted_version: 4
     use_latest_template_version: true
     stateless: true
+    auto_refresh: true
     count: 3
     prestarted: 2
-    members: [{name: desk-1, state: running, template_version: 4, outdated: false, user: null}]
+    vm_per_user: 1
+    members:
+      - {name: desk-1, state: running, template_version: 4, outdated: false, user: null, failed_starts: 0}
     free: [desk-1]
     taken: {}
     running: [desk-1]
+    ready: [desk-1]
     outdated: []
+    set_aside: []
 created:
   description: The names of the members that were made.
   returned: when the pool is present
@@ -124,12 +147,16 @@ removed:
   returned: when the pool is present
   type: list
   elements: str
+not_started:
+  description: Why members did not come up that this run has started, by name.
+  returned: when the pool is present
+  type: dict
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
 from ..module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
-from ..module_utils._options import network_options, networks_of, size_of, size_options
+from ..module_utils._options import health_of, health_options, network_options, networks_of, size_of, size_options
 from ..module_utils._runner import Params, run
 
 
@@ -146,6 +173,9 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
             stateless=params["stateless"],
             prestarted=params["prestarted"],
             vm_per_user=params["vm_per_user"],
+            auto_refresh=params["auto_refresh"],
+            retry_set_aside=params["retry_set_aside"],
+            health=health_of(params["health"]),
             size=size_of(params["size"]),
             networks=networks_of(params["networks"]),
             storage_pools=tuple(params["storage_pools"] or ()),
@@ -168,6 +198,9 @@ def main() -> None:
             stateless=dict(type="bool"),
             prestarted=dict(type="int"),
             vm_per_user=dict(type="int"),
+            auto_refresh=dict(type="bool"),
+            retry_set_aside=dict(type="bool", default=False),
+            health=health_options(),
             size=size_options(),
             networks=network_options(mac=False),
             storage_pools=dict(type="list", elements="str"),

@@ -10,7 +10,8 @@ module: vm_pool_info
 short_description: List pools of VMs
 version_added: 0.1.0
 description:
-  - Lists the VM pools of a hypervisor with their members, that is which are free, taken, running, outdated.
+  - Lists the VM pools of a hypervisor with their members, that is which are free, taken (and by whom), running,
+    outdated, set aside.
 options:
   vm_pool:
     description: Only this pool. One that does not exist gives an empty list.
@@ -20,6 +21,7 @@ extends_documentation_fragment:
   - golden.libvirt.attributes.info
 seealso:
   - module: golden.libvirt.vm_pool
+  - module: golden.libvirt.vm_lease
 """
 
 EXAMPLES = r"""

@@ -50,51 +50,6 @@ options:
     description: Restore the VM although it is on that version already, and drop a managed save image.
     type: bool
     default: false
-  shutdown:
-    description: How a running VM is stopped.
-    type: dict
-    suboptions:
-      mode:
-        description:
-          - V(graceful) asks the guest, and gives up after the timeout; the VM goes on running.
-          - V(force) switches the VM off. V(graceful_then_force) does so after the timeout.
-        type: str
-        choices: [graceful, force, graceful_then_force]
-        default: graceful_then_force
-      timeout:
-        description: Seconds that the guest has.
-        type: int
-        default: 120
-  health:
-    description: When the VM counts as up.
-    type: dict
-    suboptions:
-      check:
-        description:
-          - V(none) is content when the VM was started; V(agent) when the guest agent answers; V(port)
-            when a connection to O(health.port) is accepted; V(command) when O(health.command) ends with 0
-            in the guest.
-          - A port is tried from where the module runs, so that must reach the guest's network.
-        type: str
-        choices: [none, agent, port, command]
-        default: none
-      port:
-        description: The TCP port for V(port).
-        type: int
-      command:
-        description:
-          - The command for V(command), run in the guest by its agent until it succeeds or the timeout is
-            over.
-          - A list is a program and its arguments; a string is given to C(/bin/sh -c).
-        type: raw
-      timeout:
-        description: Seconds that the VM has to come up.
-        type: int
-        default: 300
-      stable_for:
-        description: Seconds that the VM must stay up after that.
-        type: int
-        default: 0
   on_failure:
     description:
       - V(rollback) puts a VM that does not come up back onto its old root. V(keep) leaves it as it is, to
@@ -112,7 +67,14 @@ options:
     type: str
     choices: [as_before, "yes", "no"]
     default: as_before
+  force_taken:
+    description:
+      - Restore the VM although a user holds it, and so throw away what the user has on its root. The user keeps the VM.
+    type: bool
+    default: false
 extends_documentation_fragment:
+  - golden.libvirt.shutdown
+  - golden.libvirt.health
   - golden.libvirt.connection
   - golden.libvirt.attributes
 seealso:
@@ -174,11 +136,11 @@ rolled_back:
   type: bool
 """
 
-from ..module_utils._core.errors import InvalidError
-from ..module_utils._core.hypervisor import Health, Hypervisor, Shutdown
+from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
 from ..module_utils._core.restore import RestoreRequest, plan_restore, plan_rolled_back
 from ..module_utils._core.units import parse_size
+from ..module_utils._options import health_of, health_options, shutdown_of, shutdown_options
 from ..module_utils._runner import Params, run
 
 
@@ -190,41 +152,18 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
         template_version=params["template_version"] or None,
         root_size=parse_size(params["root_size"], "root_size") if params["root_size"] else None,
         force=params["force"],
-        shutdown=Shutdown(**params["shutdown"]),
-        health=_health(params["health"]),
+        shutdown=shutdown_of(params["shutdown"]),
+        health=health_of(params["health"]),
         on_failure=params["on_failure"],
         keep_previous=params["keep_previous"],
         start=params["start"],
+        force_taken=params["force_taken"],
     )
     return plan_rolled_back(hv, request) if params["state"] == "rolled_back" else plan_restore(hv, request)
 
 
-def _health(health: Params) -> Health:
-    command = health["command"]
-    if isinstance(command, str):
-        command = ["/bin/sh", "-c", command]
-    if command is not None and not (isinstance(command, list) and all(isinstance(word, str) for word in command)):
-        raise InvalidError("health.command: it must be a string or a list of strings")
-    for name in ("timeout", "stable_for"):
-        if health[name] < 0:
-            raise InvalidError(f"health.{name}: {health[name]} is less than 0")
-    return Health(**{**health, "command": tuple(command or ())})
-
-
 def main() -> None:
     """Run the module."""
-    shutdown = dict(
-        mode=dict(type="str", choices=["graceful", "force", "graceful_then_force"], default="graceful_then_force"),
-        timeout=dict(type="int", default=120),
-    )
-    health = dict(
-        check=dict(type="str", choices=["none", "agent", "port", "command"], default="none"),
-        port=dict(type="int"),
-        command=dict(type="raw"),
-        timeout=dict(type="int", default=300),
-        stable_for=dict(type="int", default=0),
-    )
-    needs = [("check", "port", ["port"]), ("check", "command", ["command"])]
     run(
         plan,
         returns="vm",
@@ -235,11 +174,12 @@ def main() -> None:
             template_version=dict(type="str"),
             root_size=dict(type="str"),
             force=dict(type="bool", default=False),
-            shutdown=dict(type="dict", options=shutdown, apply_defaults=True),
-            health=dict(type="dict", options=health, apply_defaults=True, required_if=needs),
+            shutdown=shutdown_options(),
+            health=health_options(),
             on_failure=dict(type="str", choices=["rollback", "keep"], default="rollback"),
             keep_previous=dict(type="bool", default=False),
             start=dict(type="str", choices=["as_before", "yes", "no"], default="as_before"),
+            force_taken=dict(type="bool", default=False),
         ),
     )
 

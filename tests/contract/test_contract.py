@@ -307,6 +307,26 @@ def undefining(side: Side, see: Callable[..., None]) -> None:
 
 
 @scenario
+def running_with_another_definition(side: Side, see: Callable[..., None]) -> None:
+    hv = side.hv
+
+    def live() -> list[Any]:
+        xml = hv.live_xml("web-1")
+        return [definition(xml)] if xml is not None else []
+
+    see(live)
+    see(hv.define, domain())
+    see(live)
+    see(hv.start_once, domain(content="<description>once</description>"))
+    see(live)
+    see(hv.domain, "web-1")
+    see(hv.start_once, domain())
+    see(hv.stop, "web-1", Shutdown("force"))
+    see(live)
+    see(hv.domain, "web-1")
+
+
+@scenario
 def undefining_a_running_one(side: Side, see: Callable[..., None]) -> None:
     hv = side.hv
     see(hv.define, domain())

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import struct
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor im
     RUNNING,
     SHUT_OFF,
     Domain,
+    GuestResult,
     Health,
     Host,
     ImageFile,
@@ -35,10 +37,13 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor im
     StoragePool,
     Volume,
 )
+from ansible_collections.golden.libvirt.plugins.module_utils._core.permissions import Needs, denied
 
 NAMESPACE = "https://golden.libvirt/vm/1"
 HEAD = 68 * 1024
 NOW = "2026-11-20T07:00:00Z"
+UNWRITTEN_OVERLAY = b"QFI\xfb" + struct.pack(">IQIIQIIQ", 3, 528, 11, 16, 2**31, 0, 4, 0x30000) + b"\0" * 0x30000
+"""The beginning of an overlay on which nobody has written, as QEMU makes it: its table, at 192 KiB, is empty."""
 
 
 class Died(BaseException):
@@ -145,6 +150,10 @@ class FakeHypervisor:
         """Names of volumes: a guest with one of them in its root's chain does not come up."""
         self.unstartable: set[str] = set()
         """Names of volumes: a VM with one of them in its root's chain cannot be started."""
+        self.denied: set[str] = set()
+        """Permissions that nobody has, such as ``domain.start``."""
+        self.guest_results: dict[tuple[str, ...], GuestResult] = {}
+        """How commands end in guests; all others end well and print nothing."""
         self.calls = 0
         self.before: dict[str, list[Callable[[], object]]] = {}
         self._fault: tuple[int, bool, bool] | None = None
@@ -215,6 +224,12 @@ class FakeHypervisor:
             found.append(volume)
             path = volume.backing
         return found
+
+    @counted
+    def check_allowed(self, needs: Needs) -> None:
+        missing = [need for need in needs if f"{need.kind}.{need.permission}" in self.denied]
+        if missing:
+            raise denied(missing)
 
     # --- domains ---------------------------------------------------------------------------------------------------
 
@@ -319,6 +334,8 @@ class FakeHypervisor:
         for definition in definitions.values():
             if device.tag == "disk" and _find_disk(definition, device) is not None:
                 raise HypervisorError(f"Requested operation is not valid: target {_target(device)} already exists")
+            if any(other.get("type") == device.get("type") for other in definition.iterfind("devices/controller")):
+                raise HypervisorError(f"operation failed: target {device.get('type')}:0 already exists")
             devices = definition.find("devices")
             assert devices is not None
             devices.append(ET.fromstring(xml))
@@ -329,7 +346,7 @@ class FakeHypervisor:
     def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:
         vm, device = self._vm(name), ET.fromstring(xml)
         for which, definition in self._definitions(vm, live, not live).items():
-            found = _find_disk(definition, device)
+            found = _find_disk(definition, device) if device.tag == "disk" else _find_controller(definition, device)
             if found is None:
                 raise HypervisorError(f"device not found: no target device {_target(device)}")
             if live and name in self.stubborn:
@@ -403,6 +420,14 @@ class FakeHypervisor:
         chain = self.chain(self.disk_paths(name, live=True)[0])
         if self.unhealthy.intersection(volume.name for volume in chain):
             raise UnhealthyError(f"VM {name!r} did not pass its health check {health.check!r}")
+
+    @counted
+    def run_in_guest(self, name: str, command: Sequence[str], timeout: int, stdin: str | None = None) -> GuestResult:
+        if self._vm(name).live is None:
+            raise HypervisorError("Requested operation is not valid: domain is not running")
+        if name in self.stubborn:
+            raise TimedOutError(f"the guest agent of VM {name!r} did not answer within {timeout} seconds")
+        return self.guest_results.get(tuple(command), GuestResult(0, stdin or "", ""))
 
     @counted
     def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
@@ -582,6 +607,8 @@ class FakeHypervisor:
 
     @staticmethod
     def _bytes(volume: FakeVolume) -> bytes:
+        if volume.format == "qcow2" and volume.backing and not volume.content:
+            return UNWRITTEN_OVERLAY
         return volume.content.ljust(volume.capacity, b"\0") if volume.capacity <= HEAD else volume.content
 
     @staticmethod
@@ -618,6 +645,10 @@ def _target(device: ET.Element) -> str:
 def _find_disk(definition: ET.Element, device: ET.Element) -> ET.Element | None:
     """Return the disk at the device's target, as libvirt looks for it."""
     return next((disk for disk in definition.iterfind("devices/disk") if _target(disk) == _target(device)), None)
+
+
+def _find_controller(definition: ET.Element, device: ET.Element) -> ET.Element | None:
+    return definition.find(f"devices/{device.tag}[@type='{device.get('type')}']")
 
 
 def _with_metadata(definition: str, xml: str) -> str:

@@ -11,9 +11,19 @@ OBJECT = {
     "vm": "vm",
     "vm_restore": "vm",
     "vm_pool": "vm_pool",
+    "volume_attach": "volume",
+    "vm_payload": "payload",
+    "vm_lease": "lease",
 }
 # What only the hypervisor can know, by object.
-UNKNOWN = {"template_version": {"created", "sha256", "source_sha256"}, "vm": {"uuid", "mac"}, "vm_pool": set()}
+UNKNOWN: dict[str, set[str]] = {
+    "template_version": {"created", "sha256", "source_sha256"},
+    "vm": {"uuid", "mac"},
+    "vm_pool": set(),
+    "volume": set(),
+    "payload": set(),
+    "lease": {"since", "addresses"},
+}
 
 
 def replay(name: str, /, **options: Any) -> Result:

@@ -42,8 +42,8 @@ def test_a_vm_of_ours() -> None:
     assert vm.record is not None
     assert vm.record.root.version == 2
     assert vm.disks == (
-        Disk("disk", "virtio", "vda", f"{IMAGES}/desktop.root.3.qcow2", "qcow2", False, 1),
-        Disk("disk", "virtio", "vdb", f"{IMAGES}/desktop.data.raw", "raw", False, None),
+        Disk("disk", "virtio", "vda", f"{IMAGES}/desktop.root.3.qcow2", "qcow2", False, 1, "ROOT-1"),
+        Disk("disk", "virtio", "vdb", f"{IMAGES}/desktop.data.raw", "raw", False, None, "DATA-1"),
         Disk("cdrom", "sata", "sda", f"{IMAGES}/install.iso", "raw", True, 2),
     )
     assert vm.nics == (
@@ -294,6 +294,8 @@ def test_the_hardware_of_an_image_without_any(firmware: str, graphics: str, arch
     assert xml.find("os[@firmware='efi']") is not None or firmware == "bios"
     assert [g.get("type") for g in xml.iterfind("devices/graphics")] == ([] if graphics == "none" else [graphics])
     assert xml.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is not None
+    ports = xml.findall("devices/controller[@model='pcie-root-port']")
+    assert len(ports) == (16 if machine == "q35" else 0), "disks can be plugged in"
 
 
 def test_a_template_without_a_disk_is_an_error() -> None:

@@ -24,6 +24,7 @@ def hosts(*vm_pools: str) -> list[dict[str, Any]]:
     do(hv, ensuring_pool("desk", template="web", count=11, prestarted=1))
     do(hv, ensuring_pool("lab", template="web", template_version="1", count=1))
     set_record(hv, "desk-2", lease=Lease("alice", "2026-11-20T07:00:00Z"))
+    set_record(hv, "desk-3", failed_starts=3)
     found, problems = read_hosts(hv, URI, vm_pools)
     assert problems == []
     return found
@@ -41,9 +42,19 @@ def test_only_some_pools() -> None:
 def test_groups() -> None:
     groups = {variables["golden_vm"]: groups_of(variables) for variables in hosts()}
     assert groups["alone"] == ["template_web", "running"]
-    assert groups["desk-1"] == ["vm_pool_desk", "template_web", "running"]
+    assert groups["desk-1"] == ["vm_pool_desk", "template_web", "prestarted", "running"]
     assert groups["desk-2"] == ["vm_pool_desk", "template_web", "taken"]
+    assert groups["desk-3"] == ["vm_pool_desk", "template_web", "set_aside"]
     assert groups["lab-1"] == ["vm_pool_lab", "template_web"]
+
+
+def test_what_is_told_of_a_pool() -> None:
+    told = {variables["golden_vm"]: variables for variables in hosts()}
+    keys = ("golden_taken", "golden_lease_user", "golden_prestarted", "golden_set_aside", "golden_auto_refresh")
+    assert [told["desk-1"][key] for key in keys] == [False, None, True, False, True]
+    assert [told["desk-2"][key] for key in keys] == [True, "alice", False, False, True]
+    assert [told["desk-3"][key] for key in keys] == [False, None, False, True, True]
+    assert [told["alone"][key] for key in keys] == [False, None, False, False, True]
 
 
 def test_a_running_vm_has_an_address() -> None:

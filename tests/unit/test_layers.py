@@ -18,9 +18,11 @@ CORE_STANDARD = {
 BELOW = {
     "_core": {"_core"},
     "_hypervisor": {"_hypervisor", "_core"},
+    "_media": {"_media", "_core"},
     "_options": {"_core"},
+    "_payload_options": {"_core", "_media"},
     "_runner": {"_hypervisor", "_core"},
-    "modules": {"_core", "_options", "_runner"},
+    "modules": {"_core", "_media", "_options", "_payload_options", "_runner"},
     "inventory": {"_core", "_hypervisor"},
     "callback": {"_core"},
     "doc_fragments": set(),
@@ -92,6 +94,8 @@ def _allowed_outside(name: str) -> set[str]:
         return set(BELOW)
     if name.partition(".")[0] in ("libvirt", "libvirt_qemu", "libvirtaio"):
         return {"_hypervisor"}
+    if name.partition(".")[0] in ("pycdlib", "pyfatfs"):
+        return {"_media"}
     if name.startswith("ansible.module_utils.basic"):
         return {"_runner", *CONTROLLER}
     return set(BELOW) - {"modules"}
@@ -148,6 +152,10 @@ def test_there_is_something_to_check() -> None:
         ("module_utils/_core/x.py", "def f():\n    import socket", "_core imports socket"),
         ("module_utils/_hypervisor/x.py", "from .._runner import run", "_hypervisor imports _runner"),
         ("module_utils/_hypervisor/x.py", "from .._options import size_of", "_hypervisor imports _options"),
+        ("module_utils/_hypervisor/x.py", "import pycdlib", "_hypervisor imports pycdlib"),
+        ("module_utils/_media/x.py", "from .._hypervisor import x", "_media imports _hypervisor"),
+        ("module_utils/_core/x.py", "from .._media import image", "_core imports _media"),
+        ("modules/x.py", "import pyfatfs.PyFat", "modules imports pyfatfs.PyFat"),
         ("module_utils/_options.py", "from ._runner import run", "_options imports _runner"),
         ("module_utils/_options.py", "from ._hypervisor import x", "_options imports _hypervisor"),
         ("module_utils/_runner.py", "import libvirt", "_runner imports libvirt"),
@@ -184,6 +192,8 @@ def test_a_violation_is_found(path: str, source: str, said: str) -> None:
             "from collections.abc import Callable\nfrom .plan import Plan\nfrom . import names",
         ),
         ("module_utils/_hypervisor/x.py", "import os, socket, libvirt_qemu\nfrom .._core import volume_xml"),
+        ("module_utils/_media/x.py", "import pycdlib, pyfatfs.PyFat\nfrom .._core import payload_files"),
+        ("modules/x.py", "from ..module_utils._media.image import build_image"),
         ("module_utils/_runner.py", "import time\nfrom ansible.module_utils.basic import AnsibleModule\nm.check_mode"),
         ("modules/x.py", "from ..module_utils._core.vm import plan_vm\nfrom ..module_utils._runner import run"),
         ("modules/x.py", 'DOCUMENTATION = "attributes: check_mode"'),

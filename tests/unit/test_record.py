@@ -33,6 +33,9 @@ FULL = Record(
     vm_pool=PoolSettings("web", 10, 2, 3, False),
     lease=Lease('anna "a" <b>', "2026-11-20T07:00:00Z"),
     payload=Payload("web-1.payload.iso", "vms", "cdrom", "permanent", "ab" * 32),
+    failed_starts=2,
+    detached_disk="<disk><target dev='vda'/></disk>",
+    stand_in="sda",
 )
 NS = "xmlns:golden='https://golden.libvirt/vm/1'"
 WHOLE = (
@@ -79,7 +82,7 @@ _ROOT = st.builds(Root, _TEXT, _TEXT, _TEXT, _TEXT, st.integers(1, 10**6))
         pending=st.none()
         | st.builds(
             Pending,
-            st.sampled_from(["create", "switch", "settle"]),
+            st.sampled_from(["create", "switch", "settle", "remove"]),
             st.booleans(),
             st.lists(_ROOT, max_size=3).map(tuple),
         ),
@@ -87,6 +90,7 @@ _ROOT = st.builds(Root, _TEXT, _TEXT, _TEXT, _TEXT, st.integers(1, 10**6))
         vm_pool=st.none() | st.builds(PoolSettings, _TEXT, *[st.integers(0, 99)] * 3, st.booleans()),
         lease=st.none() | st.builds(Lease, _TEXT, _TEXT),
         payload=st.none() | st.builds(Payload, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT),
+        failed_starts=st.integers(0, 99),
     )
 )
 def test_any_record_comes_back_as_it_was(kept: Record) -> None:

@@ -221,7 +221,7 @@ def _full(hv: FakeHypervisor) -> None:
         (lambda hv: set_record(hv, pending=Pending("create", False)), "is not complete.*run that task", RefusedError),
         (_full, "10MiB available of the 64MiB that a new root of VM 'web-1' needs", RefusedError),
         (lambda hv: hv.define(hv.vms["web-1"].stored.replace("/pools/default/web-1.root.1.qcow2", "/other")),
-         "no root disk: the volume 'web-1.root.1.qcow2' is detached; attach it at device id 0", RefusedError),
+         "the root 'web-1.root.1.qcow2' of VM 'web-1' is detached; attach it at device id 0", RefusedError),
         (lambda hv: hv.vms.pop("web-1"), "there is no VM 'web-1'; make it with the module vm", NotFoundError),
     ],
 )  # fmt: skip

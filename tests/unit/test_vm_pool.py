@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     GoldenError,
-    HypervisorError,
     InvalidError,
     NotFoundError,
 )
+from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health
 from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import list_pools
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import Filters, list_pools, list_vms
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size
 
 from support.fake import Died, FakeHypervisor
@@ -28,8 +28,11 @@ from unit.world import (
     record,
     refused,
     restoring,
+    roots,
     set_record,
+    taking,
     with_template,
+    write_on_root,
 )
 
 
@@ -74,7 +77,7 @@ def test_a_new_pool(hv: FakeHypervisor) -> None:
 
 def test_what_was_made_is_told(hv: FakeHypervisor) -> None:
     planned = plan(hv, ensuring_pool(template="web", count=2))
-    assert planned.facts({}) == {"created": ["desk-1", "desk-2"], "removed": []}
+    assert planned.facts({}) == {"created": ["desk-1", "desk-2"], "removed": [], "not_started": {}}
 
 
 def test_names_of_other_vms_are_left_out(hv: FakeHypervisor) -> None:
@@ -98,7 +101,6 @@ def test_members_have_the_size_that_was_asked_for(hv: FakeHypervisor) -> None:
         ({"template_version": "1"}, "1", 1),
         ({"template_version": "r1"}, "1", 1),
         ({"stateless": False}, "2", 2),
-        ({"stateless": False, "template_version": "latest"}, "2", 2),
         ({"template_version": ""}, "latest", 2),
     ],
 )
@@ -118,19 +120,103 @@ def test_what_members_follow(hv: FakeHypervisor, wanted: dict[str, Any], follows
         ({"template": "web", "count": 1, "prestarted": -1}, "prestarted: -1 is less than 0", InvalidError),
         ({"template": "web", "count": 1, "prestarted": 2}, "prestarted: 2 is more than the 1 VMs", InvalidError),
         ({"template": "web", "count": 1, "vm_per_user": 0}, "vm_per_user: 0 is less than 1", InvalidError),
+        (
+            {"template": "web", "count": 1, "stateless": False, "template_version": "latest"},
+            "VM pool 'desk' is not stateless, so it cannot follow the latest version",
+            InvalidError,
+        ),
     ],
 )
 def test_a_pool_that_cannot_be_made(hv: FakeHypervisor, wanted: Any, said: str, kind: type[GoldenError]) -> None:
     refused(hv, ensuring_pool(**wanted), said, kind)
 
 
-def test_one_that_does_not_start_undoes_all(hv: FakeHypervisor) -> None:
-    before = hv.state()
+def test_one_that_does_not_start_holds_up_nobody(hv: FakeHypervisor) -> None:
     hv.unstartable.add("desk-2.root.1.qcow2")
-    with pytest.raises(HypervisorError) as caught:
-        plan(hv, ensuring_pool(template="web", count=3, prestarted=2)).apply(lambda: 0.0)
-    assert caught.value.facts["rolled_back"] is True
-    assert hv.state() == before
+    planned = plan(hv, ensuring_pool(template="web", count=4, prestarted=2))
+    planned.apply(lambda: 0.0)
+    assert running(hv) == ["desk-1", "desk-3"]
+    told = planned.facts({})["not_started"]
+    assert list(told) == ["desk-2"]
+    assert told["desk-2"].endswith("(1 of 3 tries; then it is set aside)")
+    assert not changes(hv, ensuring_pool())
+
+
+def test_one_that_does_not_come_up_is_set_aside_after_three_tries(hv: FakeHypervisor) -> None:
+    hv.unhealthy.add("web.v2.qcow2")
+    wanted: dict[str, Any] = {"template": "web", "count": 1, "prestarted": 1, "health": Health("agent")}
+    for number in (1, 2, 3):
+        planned = plan(hv, ensuring_pool(**wanted))
+        planned.apply(lambda: 0.0)
+        assert record(hv, "desk-1").failed_starts == number
+        assert running(hv) == [], "it would be taken for one that is up"
+    planned = plan(hv, ensuring_pool(**wanted))
+    assert not planned.changed
+    assert planned.warnings[0].startswith("VM pool 'desk': desk-1 did not come up again and again, and is set aside")
+    assert (planned.after["set_aside"], planned.after["free"]) == (["desk-1"], [])
+    hv.unhealthy.clear()
+    do(hv, ensuring_pool(**wanted, retry_set_aside=True))
+    assert (running(hv), record(hv, "desk-1").failed_starts) == (["desk-1"], 0)
+    assert not changes(hv, ensuring_pool(**wanted, retry_set_aside=True))
+
+
+def test_a_failed_start_is_forgotten_once_it_comes_up(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=1))
+    set_record(hv, "desk-1", failed_starts=2)
+    plan(hv, ensuring_pool(prestarted=1)).apply(lambda: 0.0)
+    assert record(hv, "desk-1").failed_starts == 0
+
+
+def test_many_are_started_some_at_a_time(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=9, prestarted=9, health=Health("agent")))
+    assert len(running(hv)) == 9
+
+
+def test_what_is_started_is_on_the_newest_version_and_fresh(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=2))
+    write_on_root(hv, "desk-2")
+    hv.files["/images/new"] = qcow2("new")
+    do(hv, publishing(path="/images/new"))
+    plan(hv, ensuring_pool(prestarted=2)).apply(lambda: 0.0)
+    assert [record(hv, name).root.version for name in ("desk-1", "desk-2")] == [3, 3]
+    assert [len(roots(hv, name)) for name in ("desk-1", "desk-2")] == [1, 1]
+
+
+def test_a_member_that_a_user_takes_meanwhile_is_not_stopped(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=1))
+    hv.unhealthy.add("desk-1.root.1.qcow2")
+    planned = plan(hv, ensuring_pool(prestarted=1, health=Health("agent")))
+    hv.meanwhile("wait_healthy", lambda: do(hv, taking()))
+    planned.apply(lambda: 0.0)
+    assert running(hv) == ["desk-1"]
+    assert "'anna' has taken it meanwhile" in planned.facts({})["not_started"]["desk-1"]
+
+
+def test_following_latest_at_once_can_be_opted_out_of(hv: FakeHypervisor) -> None:
+    assert do(hv, ensuring_pool(template="web", count=1))["auto_refresh"] is True
+    assert do(hv, ensuring_pool(auto_refresh=False))["auto_refresh"] is False
+    assert not changes(hv, ensuring_pool())
+    assert list_vms(hv, Filters())[0]["auto_refresh"] is False
+
+
+def test_members_that_do_not_come_up_go_first(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=3))
+    set_record(hv, "desk-1", failed_starts=3)
+    do(hv, ensuring_pool(count=2))
+    assert sorted(hv.vms) == ["desk-2", "desk-3"]
+
+
+def test_a_removal_that_was_killed_is_finished_by_whatever_comes_next(hv: FakeHypervisor) -> None:
+    do(hv, ensuring_pool(template="web", count=3))
+    planned = plan(hv, ensuring_pool(count=2))
+    hv.meanwhile("delete_volume", lambda: hv.die_at(0, after=True))
+    with pytest.raises(Died):
+        planned.apply(lambda: 0.0)
+    hv.revive()
+    refused(hv, taking(vm="desk-3"), "cannot be taken")
+    refused(hv, restoring("desk-3"), "VM 'desk-3' is being removed; run the task that removes it again")
+    do(hv, ensuring_pool(count=3))
+    assert sorted(hv.vms) == ["desk-1", "desk-2", "desk-4"]
 
 
 def test_a_maker_that_died_is_followed_by_one_with_another_count(hv: FakeHypervisor) -> None:
@@ -175,7 +261,7 @@ def test_gaps_are_filled(desk: FakeHypervisor) -> None:
 
 def test_it_shrinks_from_its_end(desk: FakeHypervisor) -> None:
     planned = plan(desk, ensuring_pool(count=2))
-    assert planned.facts({}) == {"created": [], "removed": ["desk-3"]}
+    assert planned.facts({}) == {"created": [], "removed": ["desk-3"], "not_started": {}}
     do(desk, ensuring_pool(count=2))
     assert sorted(desk.vms) == ["desk-1", "desk-2"]
     assert not [name for name in desk.names() if name.startswith("desk-3")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core import publish, relabel, unpublish
+from ansible_collections.golden.libvirt.plugins.module_utils._core.attachment import AttachRequest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
 from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import record_of
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import GoldenError, RefusedError
@@ -20,8 +21,12 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.restore impor
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware, Source
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import plan_vm
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_lease import LeaseRequest, plan_taken
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import VmRequest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_return import plan_returned
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_attach import plan_attach, plan_detach
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
 
 from support.fake import FakeHypervisor
 
@@ -133,6 +138,16 @@ def ensuring_pool(vm_pool: str = "desk", **wanted: Any) -> Task:
     return lambda hv: plan_vm_pool(hv, VmPoolRequest(vm_pool, **wanted))
 
 
+def taking(user: str = "anna", vm_pool: str = "desk", **wanted: Any) -> Task:
+    """Return the task of the module vm_lease with ``state: taken``."""
+    return lambda hv: plan_taken(hv, LeaseRequest(vm_pool, user, **wanted))
+
+
+def returning(user: str | None = "anna", vm_pool: str = "desk", **wanted: Any) -> Task:
+    """Return the task of the module vm_lease with ``state: returned``."""
+    return lambda hv: plan_returned(hv, LeaseRequest(vm_pool, user, **wanted))
+
+
 def restoring(vm: str = "web-1", **wanted: Any) -> Task:
     """Return the task of the module vm_restore."""
     return lambda hv: plan_restore(hv, RestoreRequest(vm, **wanted))
@@ -141,6 +156,16 @@ def restoring(vm: str = "web-1", **wanted: Any) -> Task:
 def rolling_back(vm: str = "web-1", **wanted: Any) -> Task:
     """Return the task of the module vm_restore with ``state: rolled_back``."""
     return lambda hv: plan_rolled_back(hv, RestoreRequest(vm, **wanted))
+
+
+def attaching(volume: str = "data", vm: str = "web-1", **wanted: Any) -> Task:
+    """Return the task of the module volume_attach."""
+    return lambda hv: plan_attach(hv, AttachRequest(vm, volume, **wanted))
+
+
+def detaching(volume: str | None = None, vm: str = "web-1", **wanted: Any) -> Task:
+    """Return the task of the module volume_attach with ``state: detached``."""
+    return lambda hv: plan_detach(hv, AttachRequest(vm, volume, **wanted))
 
 
 # --- worlds ----------------------------------------------------------------------------------------------------------
@@ -160,6 +185,15 @@ def with_vm(versions: int = 2, on_version: str = "1", state: str = "started", **
     hv = with_template(versions)
     do(hv, ensuring(template="web", template_version=on_version, state=state, **wanted))
     write_on_root(hv)
+    return hv
+
+
+def with_data(state: str = "present", *names: str) -> FakeHypervisor:
+    """Return a hypervisor with the VMs ``web-1`` and ``web-2`` and free volumes; without names: ``data``."""
+    hv = with_vm(state=state)
+    do(hv, ensuring("web-2", template="web", state=state))
+    for name in names or ("data",):
+        hv.create_volume("default", new_volume(name, GIB, "qcow2"))
     return hv
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from . import domain_xml, manifest, names
 from .domain_xml import Vm
-from .errors import InvalidError, NotFoundError, RefusedError
+from .errors import InvalidError, NotFoundError, ReadOnlyError, RefusedError
 from .hypervisor import Domain, Hypervisor, Volume
 from .manifest import Manifest
 from .record import Record, Root
+from .volume_use import all_volumes
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,12 @@ class Catalogue:
     _templates: dict[tuple[str, str], Template] = field(default_factory=dict)
 
     def template(self, storage_pool: str, name: str) -> Template:
-        """Return a template; one without entries where it or its storage pool is gone."""
+        """Return a template; one without entries where it or its storage pool is gone, or where it cannot be read."""
         key = (storage_pool, name)
         if key not in self._templates:
             try:
                 self._templates[key] = read_template(self.hv, storage_pool, name)
-            except (NotFoundError, RefusedError):
+            except (NotFoundError, RefusedError, ReadOnlyError):
                 self._templates[key] = Template(name, storage_pool, ())
         return self._templates[key]
 
@@ -191,7 +192,7 @@ class Usage:
     @classmethod
     def read(cls, hv: Hypervisor) -> Usage:
         """Look at all VMs and at the volumes of all active storage pools."""
-        volumes = [volume for pool in hv.storage_pools() if pool.active for volume in hv.volumes(pool.name)]
+        volumes = [volume for found in all_volumes(hv).values() for volume in found]
         return cls([domain_xml.read(domain) for domain in hv.domains()], volumes)
 
     def users(self, version: Manifest, storage_pool: str, image_path: str) -> list[str]:

@@ -16,14 +16,15 @@ def usage(thing: str) -> str:
     return _PREFIX + thing
 
 
-def claim_xml(thing: str, claimant: str) -> str:
-    """Return the definition of the secret that is the claim."""
+def claim_xml(thing: str, claimant: str, at: int) -> str:
+    """Return the definition of the secret that is the claim, made ``at`` this second of the Unix time."""
     secret = ET.Element("secret", ephemeral="yes", private="no")
-    ET.SubElement(secret, "description").text = claimant
+    ET.SubElement(secret, "description").text = f"{at} {claimant}"
     ET.SubElement(ET.SubElement(secret, "usage", type="tls"), "name").text = usage(thing)
     return ET.tostring(secret, encoding="unicode")
 
 
-def claimant_of(xml: str) -> str:
-    """Return who made a claim."""
-    return ET.fromstring(xml).findtext("description", "")
+def parse_claim(xml: str) -> tuple[str, int]:
+    """Return who made a claim, and when."""
+    at, _blank, claimant = ET.fromstring(xml).findtext("description", "").partition(" ")
+    return claimant, int(at) if at.isdecimal() else 0

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .catalog import Catalogue
+from .device_ids import device_ids
 from .domain_xml import Nic, Vm, read
 from .hypervisor import Hypervisor
+from .payload import describe_payload_of
 from .record import Record, Root
 
 
@@ -23,12 +25,27 @@ def describe_vm(vm: Vm, catalogue: Catalogue) -> dict[str, Any]:
         "cpus": vm.cpus,
         "memory": vm.memory,
         "networks": [describe_nic(nic) for nic in vm.nics],
-        "disks": [
-            {"device": d.device, "target": d.target, "bus": d.bus, "source": d.source, "format": d.format}
-            for d in vm.disks
-        ],
+        "disks": describe_disks(vm),
+        "payload": describe_payload_of(vm),
         **describe_record(record, catalogue),
     }
+
+
+def describe_disks(vm: Vm) -> list[dict[str, Any]]:
+    """Return the drives of a VM, by bus and target; those that are no disks have no device id."""
+    ids = {disk.target: number for number, disk in device_ids(vm).items()}
+    ordered = sorted(vm.disks, key=lambda disk: (disk.device != "disk", disk.bus, len(disk.target), disk.target))
+    return [
+        {
+            "device": disk.device,
+            "device_id": ids.get(disk.target),
+            "target": disk.target,
+            "bus": disk.bus,
+            "source": disk.source,
+            "format": disk.format,
+        }
+        for disk in ordered
+    ]
 
 
 def look_at_vm(hv: Hypervisor, name: str) -> Callable[[], dict[str, Any]]:
@@ -55,6 +72,8 @@ def describe_record(record: Record, catalogue: Catalogue) -> dict[str, Any]:
         "previous": describe_root(record.previous) if record.previous else None,
         "unfinished": record.pending.job if record.pending else None,
         "vm_pool": record.vm_pool.name if record.vm_pool else None,
+        "auto_refresh": record.vm_pool.auto_refresh if record.vm_pool else True,
+        "set_aside": record.set_aside,
         "lease": {"user": record.lease.user, "since": record.lease.since} if record.lease else None,
     }
 

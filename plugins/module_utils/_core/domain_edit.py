@@ -89,16 +89,17 @@ def set_record(domain: ET.Element, record: Record) -> None:
         metadata[list(metadata).index(ours)] = to_element(record)
 
 
-def set_source(disk: ET.Element, path: str, image_format: str) -> None:
-    """Make it a disk on a file. A file, not a volume: for those AppArmor does not let QEMU read the image below."""
-    disk.set("type", "file")
+def set_source(disk: ET.Element, path: str, image_format: str, *, block: bool = False) -> None:
+    """Make it a disk on a file or a block device. Not on a volume: for those AppArmor does not let QEMU read the image
+    below."""
+    disk.set("type", "block" if block else "file")
     drop(disk, "source", "backingStore", "auth")
     driver = disk.find("driver")
     if driver is None:
         driver = ET.Element("driver", name="qemu")
         disk.insert(0, driver)
     driver.set("type", image_format)
-    disk.insert(1, ET.Element("source", file=path))
+    disk.insert(1, ET.Element("source", {"dev" if block else "file": path}))
 
 
 def set_networks(devices: ET.Element, networks: tuple[Network, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ _KIB = {
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk, CD or floppy drive; ``source`` is the path of its file or device, empty for an empty drive."""
+    """A disk, CD or floppy drive; ``source`` is the path of its file or device, empty for an empty drive.
+
+    Of a disk that is given by storage pool and volume ``volume`` has these two, and ``source`` is empty.
+    """
 
     device: str
     bus: str
@@ -34,6 +38,8 @@ class Disk:
     format: str
     read_only: bool
     boot_order: int | None
+    serial: str = ""
+    volume: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,13 @@ class Vm:
 
     @property
     def root_disk(self) -> Disk | None:
-        """The disk that the VM boots from: ours by its volume's name, else the first of its boot order."""
+        """The disk that the VM boots from: ours by its volume's name, else the first of its boot order.
+
+        While our root is detached, another one may be in its place.
+        """
         disks = [disk for disk in self.disks if disk.device == "disk"]
+        if self.record is not None and self.record.detached_disk:
+            return next((disk for disk in disks if disk.target == self.record.stand_in), None)
         if self.record is not None:
             volume = self.record.root.volume
             return next((disk for disk in disks if disk.source.rpartition("/")[2] == volume), None)
@@ -89,6 +100,20 @@ class Vm:
                 "publish it as a template version and make a new VM from that"
             )
         return self.record
+
+
+_TARGET = re.compile(r"(?:xv|[vshf])d([a-z]+)")
+
+
+def letter_index(target: str) -> int | None:
+    """Return the place of a disk's target among those of its bus: 0 of ``vda``, 25 of ``sdz``, 26 of ``sdaa``."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        return None
+    index = 0
+    for letter in match[1]:
+        index = index * 26 + ord(letter) - ord("a") + 1
+    return index - 1
 
 
 def read(domain: Domain) -> Vm:
@@ -115,6 +140,21 @@ def record_of(domain: Domain) -> Record | None:
 def disks_of(xml: str) -> tuple[Disk, ...]:
     """Return the disks of a template's hardware description."""
     return tuple(_disk(disk) for disk in ET.fromstring(xml).iterfind("devices/disk"))
+
+
+def disk_of(xml: str) -> Disk:
+    """Return the one disk that this XML describes."""
+    return _disk(ET.fromstring(xml))
+
+
+def machine_of(xml: str) -> str:
+    """Return the machine type of a definition, such as ``pc-q35-7.2``."""
+    return attribute(ET.fromstring(xml), "os/type", "machine")
+
+
+def has_scsi(xml: str) -> bool:
+    """Whether a definition has a SCSI controller."""
+    return ET.fromstring(xml).find("devices/controller[@type='scsi']") is not None
 
 
 def nics_of(xml: str) -> tuple[Nic, ...]:
@@ -151,6 +191,10 @@ def _disk(disk: ET.Element) -> Disk:
         format=attribute(disk, "driver", "type") or "raw",
         read_only=disk.find("readonly") is not None,
         boot_order=int(order) if order else None,
+        serial=disk.findtext("serial", ""),
+        volume=None
+        if source is None or not source.get("volume")
+        else (source.get("pool", ""), source.get("volume", "")),
     )
 
 

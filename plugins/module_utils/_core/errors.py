@@ -43,3 +43,11 @@ class UnhealthyError(GoldenError):
 
 class HypervisorError(GoldenError):
     """libvirt refused a call; the message holds what it said."""
+
+
+class DeniedError(HypervisorError):
+    """libvirt's access control forbids something; the message names the permission and the object."""
+
+
+class ReadOnlyError(DeniedError):
+    """A connection that may only look does not show or do this."""

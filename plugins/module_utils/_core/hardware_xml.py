@@ -12,6 +12,9 @@ from .xml_elements import attribute, child, drop, text_of
 BIOS, EFI, EFI_SECURE = "bios", "efi", "efi_secure"
 """The firmwares of a disk image that came without hardware."""
 
+_PCI_PORTS = 16
+"""As many places for PCI devices does new hardware have: left to itself, libvirt leaves one to be plugged into."""
+
 _BOOTABLE = ("raw", "qcow2")
 
 
@@ -21,7 +24,7 @@ def template_of(vm: Vm) -> str:
     domain.attrib = {}
     drop(
         domain, "name", "uuid", "genid", "title", "description", "metadata", "seclabel", "resource",
-        "sysinfo/system/entry[@name='uuid']", "sysinfo/system/entry[@name='serial']",
+        "sysinfo[@type='fwcfg']", "sysinfo/system/entry[@name='uuid']", "sysinfo/system/entry[@name='serial']",
         "devices/emulator", "devices/hostdev", "devices/shmem", "devices/interface/mac", "devices/interface/target",
         "devices/interface/bandwidth", "devices/channel/source", "devices/serial/source", "devices/console/source",
         "devices/serial/log", "devices/console/log", "devices/tpm/backend/source",
@@ -71,6 +74,10 @@ def default_template(arch: str, firmware: str, graphics: str) -> str:
     ET.SubElement(rng, "backend", model="random").text = "/dev/urandom"
     if graphics != "none":
         ET.SubElement(devices, "graphics", type=graphics, autoport="yes")
+    if arch == "x86_64":
+        ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+        for port in range(1, 1 + _PCI_PORTS):
+            ET.SubElement(devices, "controller", type="pci", index=str(port), model="pcie-root-port")
     return text_of(domain)
 
 

@@ -5,13 +5,19 @@ The calls raise ``HypervisorError`` with what libvirt said, unless their text na
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from .permissions import Needs
 
 RUNNING, PAUSED, SHUT_OFF = "running", "paused", "shut off"
 
 FILE_POOLS = frozenset({"dir", "fs", "netfs", "gluster", "vstorage"})
 """Types of storage pools whose volumes are files, and so can be qcow2 overlays."""
+
+CREATING_POOLS = FILE_POOLS - {"gluster"} | {"logical", "disk", "rbd", "sheepdog", "zfs"}
+"""Types of storage pools in which libvirt makes volumes."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,25 @@ class Health:
     stable_for: int = 0
 
 
+@dataclass(frozen=True)
+class GuestResult:
+    """How a command in a guest ended. Of long output the end is kept; ``truncated`` tells so."""
+
+    rc: int
+    stdout: str
+    stderr: str
+    truncated: bool = False
+
+
 class Hypervisor(Protocol):
     """One libvirt connection."""
 
     def host(self) -> Host:
         """Return what this hypervisor is."""
+
+    def check_allowed(self, needs: Needs) -> None:
+        """Raise ``DeniedError``, naming them all, for permissions that are missing, as far as that can be told without
+        a change; what cannot be told passes."""
 
     # domains ---------------------------------------------------------------------------------------------------
     def domains(self) -> list[Domain]:
@@ -151,6 +171,12 @@ class Hypervisor(Protocol):
     def wait_healthy(self, name: str, health: Health) -> None:
         """Wait until a VM passes its health check; one that does not: ``UnhealthyError`` that says what was wrong."""
 
+    def run_in_guest(self, name: str, command: Sequence[str], timeout: int, stdin: str | None = None) -> GuestResult:
+        """Run a program with its arguments in a guest, through its agent, and wait for its end.
+
+        An agent that does not answer, or a command that does not end, within ``timeout`` seconds: ``TimedOutError``.
+        """
+
     def addresses_of(self, names: list[str]) -> dict[str, dict[str, list[str]]]:
         """Return the IP addresses by MAC address that are known of running VMs; guests that hang hold up nobody."""
 
@@ -177,8 +203,8 @@ class Hypervisor(Protocol):
     def claim(self, thing: str, claimant: str) -> str:
         """Claim a thing until it is released, and return who has it: of many that try at once exactly one.
 
-        It is for the short time in which what is to hold is not written yet. A claim outlives the task that made it,
-        but not the hypervisor's libvirt.
+        It is for the short time in which what is to hold is not written yet. A claim outlives the task that made it by
+        two minutes, or until the hypervisor's libvirt is restarted.
         """
 
     def release(self, thing: str, claimant: str) -> None:

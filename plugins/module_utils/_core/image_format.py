@@ -15,7 +15,8 @@ HEAD_SIZE = 68 * 1024
 _SECTOR = 512
 _QCOW2 = b"QFI\xfb"
 _EXTERNAL_DATA_FILE = 1 << 2
-_V3_HEADER = 104
+QCOW2_HEADER = 104
+"""Bytes of the header of a qcow2 image (version 3)."""
 _REMEDY = "convert it with 'qemu-img convert -O qcow2' and publish the result"
 
 _FOREIGN = (
@@ -76,8 +77,16 @@ def recognise(file: ImageFile) -> ImageFormat:
     return ImageFormat("raw", file.size)
 
 
+def check_self_contained(head: bytes, name: str) -> None:
+    """Refuse a qcow2 image whose header makes QEMU read its content from another file; ``head`` is its beginning."""
+    if len(head) < QCOW2_HEADER or not head.startswith(_QCOW2):
+        return
+    if head[7] == 3 and struct.unpack_from(">Q", head, 72)[0] & _EXTERNAL_DATA_FILE:
+        raise InvalidError(f"{name} keeps its content in an external data file; {_REMEDY}, which holds all of it")
+
+
 def _qcow2_capacity(file: ImageFile) -> int:
-    if len(file.head) < _V3_HEADER:
+    if len(file.head) < QCOW2_HEADER:
         raise InvalidError(f"{file.path} is a truncated qcow2 image; copy it again")
     version, backing_offset = struct.unpack_from(">IQ", file.head, 4)
     cluster_bits, capacity, encryption = struct.unpack_from(">IQI", file.head, 20)
@@ -85,8 +94,7 @@ def _qcow2_capacity(file: ImageFile) -> int:
         raise InvalidError(f"{file.path} is a qcow2 image of the unknown version {version}; {_REMEDY}")
     if backing_offset:
         raise InvalidError(f"{file.path} is an overlay: it refers to a backing file; {_REMEDY}, which holds all of it")
-    if version == 3 and struct.unpack_from(">Q", file.head, 72)[0] & _EXTERNAL_DATA_FILE:
-        raise InvalidError(f"{file.path} keeps its content in an external data file; {_REMEDY}, which holds all of it")
+    check_self_contained(file.head, file.path)
     if encryption:
         raise InvalidError(f"{file.path} is encrypted; decrypt it first, for nobody could start VMs made from it")
     if not 9 <= cluster_bits <= 21 or capacity == 0:

@@ -13,6 +13,7 @@ from .describe import describe_record
 from .domain_xml import Vm
 from .errors import InvalidError
 from .hypervisor import RUNNING, Hypervisor
+from .vm_pool_members import is_prestarted
 
 
 def read_hosts(hv: Hypervisor, uri: str, vm_pools: Collection[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -45,7 +46,9 @@ def groups_of(variables: dict[str, Any]) -> list[str]:
     named = [("vm_pool", variables["golden_vm_pool"]), ("template", variables["golden_template"])]
     flags = {
         "outdated": variables["golden_outdated"],
-        "taken": variables["golden_lease_user"] is not None,
+        "taken": variables["golden_taken"],
+        "prestarted": variables["golden_prestarted"],
+        "set_aside": variables["golden_set_aside"],
         "running": variables["golden_state"] == RUNNING,
     }
     return [f"{kind}_{name}" for kind, name in named if name] + [group for group, is_in in flags.items() if is_in]
@@ -54,7 +57,7 @@ def groups_of(variables: dict[str, Any]) -> list[str]:
 def _variables(
     vm: Vm, catalogue: Catalogue, uri: str, hypervisor: str, addresses: dict[str, list[str]]
 ) -> dict[str, Any]:
-    known = describe_record(vm.managed(), catalogue)
+    known = {**describe_record(vm.managed(), catalogue), "prestarted": is_prestarted(vm)}
     macs = [nic.mac for nic in vm.nics]
     reachable = usable_addresses(macs, addresses)
     variables = {
@@ -77,6 +80,10 @@ def _variables(
         "golden_previous_version": known["previous"]["template_version"] if known["previous"] else None,
         "golden_unfinished": known["unfinished"],
         "golden_vm_pool": known["vm_pool"],
+        "golden_auto_refresh": known["auto_refresh"],
+        "golden_taken": known["lease"] is not None,
+        "golden_prestarted": known["prestarted"],
+        "golden_set_aside": known["set_aside"],
         "golden_lease_user": known["lease"]["user"] if known["lease"] else None,
         "golden_lease_since": known["lease"]["since"] if known["lease"] else None,
     }

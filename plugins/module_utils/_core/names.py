@@ -11,6 +11,9 @@ LATEST = "latest"
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION_SUFFIX = re.compile(r"\.v[0-9]+\Z")
 _MANIFEST = re.compile(r"(?P<template>.+)\.v(?P<version>[1-9][0-9]*)\.json")
+_ROOT = re.compile(r".+\.root\.[1-9][0-9]*\.qcow2")
+_PAYLOAD = re.compile(r"(?P<vm>.+)\.payload\.[0-9a-f]{12}\.(?:iso|img|ign)")
+_PAYLOAD_ENDS = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign"}
 _VM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -70,3 +73,29 @@ def root_generation(vm: str, volume: str) -> int | None:
     """Return the generation in the name of one of the VM's root volumes, or None for any other volume."""
     match = re.fullmatch(re.escape(vm) + r"\.root\.([1-9][0-9]*)\.qcow2", volume)
     return int(match[1]) if match else None
+
+
+def is_root_volume(volume: str) -> bool:
+    """Whether a volume has the name of some VM's root."""
+    return _ROOT.fullmatch(volume) is not None
+
+
+def data_volume(vm: str, number: int, file_based: bool) -> str:
+    """Return the name of a new data volume of a VM."""
+    return f"{vm}.data.{number}.qcow2" if file_based else f"{vm}.data.{number}"
+
+
+def is_data_volume_of(vm: str, volume: str) -> bool:
+    """Whether a volume has the name of a data volume that was made for this VM."""
+    return volume.startswith(f"{vm}.data.")
+
+
+def payload_volume(vm: str, payload_type: str, sha256: str) -> str:
+    """Return the name of the volume that holds a payload: it tells what is on it, so equal payloads are one volume."""
+    return f"{vm}.payload.{sha256[:12]}.{_PAYLOAD_ENDS[payload_type]}"
+
+
+def payload_vm(volume: str) -> str:
+    """Return the VM in the name of a payload volume; any other volume has none."""
+    match = _PAYLOAD.fullmatch(volume)
+    return match["vm"] if match else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from .errors import GoldenError
+from .permissions import Needs
 
 Clock = Callable[[], float]
 Phases = dict[str, float]
@@ -28,6 +29,8 @@ class Step:
     final: bool = False
     """Whether it begins what cannot be taken back: from here on, an error leaves what was reached, and the next run
     goes on from there."""
+    needs: Needs = ()
+    """The permissions that it needs: those that can be asked for are, before the first step."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Plan:
     def changed(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.steps)
+
+    @property
+    def needs(self) -> Needs:
+        """The permissions that its steps need."""
+        return tuple(dict.fromkeys(need for step in self.steps for need in step.needs))
 
     def warning(self, warning: str) -> Plan:
         """Return the same plan with one more warning."""

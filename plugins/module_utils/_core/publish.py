@@ -10,6 +10,7 @@ from .catalog import Template, describe_version, read_template
 from .errors import ExistsError, NotFoundError, RefusedError
 from .hypervisor import Hypervisor
 from .manifest import Image, Manifest
+from .permissions import may_create_filled_volume, may_delete_volume
 from .plan import Plan, Step
 from .relabel import Labels
 from .source import Content, Hardware, Source, look_at
@@ -210,11 +211,17 @@ def _plan_new(hv: Hypervisor, template: Template, request: Request, content: Con
             f"claim version {number} of template {template.name!r}",
             publication.claim,
             publication.give_up_claim,
+            needs=may_create_filled_volume(storage_pool.name, names.manifest_volume(template.name, number)),
         )
     ]
     if shared is None:
         say = f"make the image {image.volume!r} in storage pool {storage_pool.name!r}"
-        steps.append(Step(say, publication.make_image, publication.remove_image))
+        needs = may_create_filled_volume(storage_pool.name, image.volume)
+        if request.source.path is not None:  # a raw file is uploaded beside, and converted
+            beside = names.upload_volume(image.volume)
+            needs += may_create_filled_volume(storage_pool.name, beside)
+            needs += may_delete_volume(storage_pool.name, beside)
+        steps.append(Step(say, publication.make_image, publication.remove_image, needs=needs))
     steps.append(Step(f"make version {number} ready", publication.finish, publication.withdraw))
     return Plan(before={}, after=after, steps=tuple(steps), look=publication.result)
 

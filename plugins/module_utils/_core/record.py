@@ -35,7 +35,7 @@ class Root:
 class Pending:
     """A job on the VM that has begun; whoever finds it finishes it or takes it back.
 
-    ``job`` is one of the three below. ``was_running`` tells whether the VM ran when the job began. ``doomed`` are the
+    ``job`` is one of the four below. ``was_running`` tells whether the VM ran when the job began. ``doomed`` are the
     roots that go once the job has succeeded.
     """
 
@@ -50,6 +50,11 @@ SWITCH = "switch"
 """The root is about to be replaced and still is the old one; the VM may have been stopped for it."""
 SETTLE = "settle"
 """The root is replaced; whether the VM comes up with it is not known yet, and ``previous`` is there to go back to."""
+REMOVE = "remove"
+"""The VM is about to go: nobody can take it any more."""
+
+TRIES = 3
+"""How often a free member of a pool is started for nothing before it is set aside."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,19 @@ class Lease:
 
 @dataclass(frozen=True)
 class Payload:
-    """The volume with the files that the VM is shown."""
+    """The volume with the files that the VM is shown.
+
+    ``target`` is the drive that it is in (none of the type ``fw_cfg``), and ``drive`` tells whether the VM had that
+    before (``existing``) or got it for the payload (``added``).
+    """
 
     volume: str
     storage_pool: str
     type: str
     availability: str
     sha256: str
+    target: str = ""
+    drive: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,10 @@ class Record:
     ``vm`` is the UUID of the VM that the record was written for: a copy of the VM made by other tools has the metadata,
     too, and is none of ours. ``generation`` is the highest number that a root volume of the VM ever had; a volume with
     a higher one was made by a task that did not get to use it. ``follows`` is ``latest``, or the number of the version
-    that the VM is to be on.
+    that the VM is to be on. ``detached_disk`` is empty unless the root is detached: then it is the XML of the disk that
+    it was, for the root that comes back in its place; ``stand_in`` is the target of a
+    disk that is root meanwhile. ``failed_starts`` is how often a member of a pool did not come up
+    since it last did.
     """
 
     root: Root
@@ -102,7 +116,15 @@ class Record:
     vm_pool: PoolSettings | None = None
     lease: Lease | None = None
     payload: Payload | None = None
+    detached_disk: str = ""
+    stand_in: str = ""
+    failed_starts: int = 0
     vm: str = ""
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether it did not come up so often that nobody gets it."""
+        return self.failed_starts >= TRIES
 
     @property
     def follows_latest(self) -> bool:
@@ -126,7 +148,10 @@ def to_element(record: Record) -> ET.Element:
     """Return the metadata element of a record."""
     vm = ET.Element(
         _tag("vm"),
-        {"uuid": record.vm} if record.vm else {},
+        {
+            **({"uuid": record.vm} if record.vm else {}),
+            **({"failed_starts": str(record.failed_starts)} if record.failed_starts else {}),
+        },
         follows=record.follows,
         stateless=_yes(record.stateless),
         generation=str(record.generation),
@@ -140,6 +165,9 @@ def to_element(record: Record) -> ET.Element:
             vm, _tag("pending"), job=record.pending.job, was_running=_yes(record.pending.was_running)
         )
         pending.extend([_root_element("doomed", root) for root in record.pending.doomed])
+    if record.detached_disk:
+        stand_in = {"stand_in": record.stand_in} if record.stand_in else {}
+        ET.SubElement(vm, _tag("detached_disk"), stand_in).text = record.detached_disk
     if record.vm_pool is not None:
         ET.SubElement(
             vm,
@@ -161,6 +189,8 @@ def to_element(record: Record) -> ET.Element:
             type=record.payload.type,
             availability=record.payload.availability,
             sha256=record.payload.sha256,
+            target=record.payload.target,
+            drive=record.payload.drive,
         )
     return vm
 
@@ -210,7 +240,7 @@ def from_metadata(metadata: ET.Element | None, vm_name: str, uuid: str) -> Recor
 
 def _record(vm: ET.Element, vm_name: str) -> Record:
     try:
-        root, previous = vm.find(_tag("root")), vm.find(_tag("previous"))
+        root, previous, detached = (vm.find(_tag(name)) for name in ("root", "previous", "detached_disk"))
         if root is None:
             raise KeyError("root")
         return Record(
@@ -224,6 +254,9 @@ def _record(vm: ET.Element, vm_name: str) -> Record:
             vm_pool=_pool_settings(vm.find(_tag("vm_pool"))),
             lease=_plain(Lease, vm.find(_tag("lease"))),
             payload=_plain(Payload, vm.find(_tag("payload"))),
+            detached_disk="" if detached is None else detached.text or "",
+            stand_in="" if detached is None else detached.get("stand_in", ""),
+            failed_starts=int(vm.get("failed_starts", "0")),
             vm=vm.get("uuid", ""),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -253,7 +286,7 @@ def _root(element: ET.Element) -> Root:
 def _pending(element: ET.Element | None) -> Pending | None:
     if element is None:
         return None
-    if element.attrib["job"] not in (CREATE, SWITCH, SETTLE):
+    if element.attrib["job"] not in (CREATE, SWITCH, SETTLE, REMOVE):
         raise ValueError(f"job={element.attrib['job']!r}")
     doomed = tuple(_root(root) for root in element.iterfind(_tag("doomed")))
     return Pending(element.attrib["job"], _bool(element, "was_running"), doomed)

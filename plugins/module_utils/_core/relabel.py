@@ -10,6 +10,7 @@ from .catalog import Template, describe_version
 from .errors import InvalidError, RefusedError
 from .hypervisor import Hypervisor
 from .manifest import Manifest
+from .permissions import may_write_volume
 from .plan import Plan, Step
 
 
@@ -57,7 +58,8 @@ def plan_relabel(hv: Hypervisor, template: Template, version: Manifest, labels: 
 
     wanted.to_bytes()  # does it fit?
     say = f"relabel version {version.version} of template {version.template!r}"
-    return Plan(before, after, (Step(say, lambda: write(wanted), lambda: write(version)),))
+    needs = may_write_volume(template.storage_pool, volume)
+    return Plan(before, after, (Step(say, lambda: write(wanted), lambda: write(version), needs=needs),))
 
 
 def _latest_with(template: Template, changed: Manifest) -> int | None:

@@ -10,12 +10,13 @@ from .domain_xml import Vm
 from .errors import NotFoundError, RefusedError
 from .hypervisor import Health, Hypervisor, Shutdown
 from .manifest import Manifest
+from .overlay import is_unwritten
 from .plan import Plan
-from .record import CREATE, SETTLE, Record, Root
+from .record import CREATE, REMOVE, SETTLE, Record, Root
 from .root import LEAST_SPACE, check_root_size, find_template, plan_root
 from .root_switch import RootSwitch
 from .units import human_size
-from .vm_removal import disk_users
+from .volume_use import DiskUsers
 
 AS_BEFORE, YES, NO = "as_before", "yes", "no"
 KEEP, ROLLBACK = "keep", "rollback"
@@ -35,15 +36,20 @@ class RestoreRequest:
     on_failure: str = ROLLBACK
     keep_previous: bool = False
     start: str = AS_BEFORE
+    force_taken: bool = False
+    clear_failures: bool = True
 
 
-def plan_restore(hv: Hypervisor, request: RestoreRequest) -> Plan:
-    """Return the plan that brings a VM onto a fresh root of a template version."""
-    vm, record = _look(hv, request)
+def plan_restore(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = None) -> Plan:
+    """Return the plan that brings a VM onto a fresh root of a template version.
+
+    ``changed`` is the VM as steps before this plan make it.
+    """
+    vm, record = _look(hv, request, changed)
     template, version = _target(hv, record, request)
     check_root_size(version, request.root_size, "root_size")
     there = record.root.template_version == (template.storage_pool, template.name, version.version)
-    if record.pending is not None and record.pending.job == SETTLE and there:
+    if record.pending is not None and record.pending.job == SETTLE and there and not _used_since(hv, vm, request):
         return _switch(hv, vm, request).plan_rest()
     if there and not request.force:
         return _switch(hv, vm, request).plan_nothing()
@@ -86,8 +92,8 @@ def plan_rolled_back(hv: Hypervisor, request: RestoreRequest) -> Plan:
 # --- looking and deciding --------------------------------------------------------------------------------------------
 
 
-def _look(hv: Hypervisor, request: RestoreRequest) -> tuple[Vm, Record]:
-    domain = hv.domain(request.vm)
+def _look(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = None) -> tuple[Vm, Record]:
+    domain = changed.domain if changed is not None else hv.domain(request.vm)
     if domain is None:
         raise NotFoundError(f"there is no VM {request.vm!r}; make it with the module vm")
     vm = domain_xml.read(domain)
@@ -98,15 +104,17 @@ def _look(hv: Hypervisor, request: RestoreRequest) -> tuple[Vm, Record]:
         raise RefusedError(
             f"VM {vm.name!r} is not complete: the task that made it died; run that task (vm, vm_pool) again"
         )
-    if record.lease is not None:
+    if record.pending is not None and record.pending.job == REMOVE:
+        raise RefusedError(f"VM {vm.name!r} is being removed; run the task that removes it again")
+    if record.lease is not None and not request.force_taken:
         raise RefusedError(
             f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}; it is restored "
-            "when it is returned"
+            "when it is returned (vm_lease), or now with 'force_taken: true'"
         )
-    if vm.root_disk is None:
+    if record.detached_disk or vm.root_disk is None:
         raise RefusedError(
-            f"VM {vm.name!r} has no root disk: the volume {record.root.volume!r} is detached; attach it at "
-            "device id 0 first"
+            f"the root {record.root.volume!r} of VM {vm.name!r} is detached; attach it at device id 0 again "
+            "(volume_attach) first"
         )
     return vm, record
 
@@ -141,12 +149,18 @@ def _check_possible(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequ
 def _check_previous_unused(hv: Hypervisor, vm: Vm, previous: Root) -> None:
     """Refuse to go on when somebody has given the kept previous root, which is going to be used or deleted, to a VM."""
     volume = hv.volume(previous.storage_pool, previous.volume)
-    users = disk_users(hv.domains()).get(volume.path, set()) if volume is not None else set()
+    users = DiskUsers.read(hv).of(volume) if volume is not None else []
     if users:
         raise RefusedError(
             f"the previous root {previous.volume!r} of VM {vm.name!r} is in use by VM "
-            f"{', '.join(map(repr, sorted(users)))}; detach it there first"
+            f"{', '.join(map(repr, users))}; detach it there first"
         )
+
+
+def _used_since(hv: Hypervisor, vm: Vm, request: RestoreRequest) -> bool:
+    """Whether a VM that is to be reset was used and went down, with a new root on which nobody has settled it."""
+    record = vm.managed()
+    return request.force and record.stateless and not vm.domain.active and not is_unwritten(hv, record.root)
 
 
 def _current_capacity(hv: Hypervisor, record: Record) -> int:
@@ -163,4 +177,5 @@ def _switch(hv: Hypervisor, vm: Vm, request: RestoreRequest) -> RootSwitch:
         health=request.health,
         keep_previous=request.keep_previous,
         undo=request.on_failure == ROLLBACK,
+        clear_failures=request.clear_failures,
     )

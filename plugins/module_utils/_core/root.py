@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from . import manifest, names
@@ -66,12 +67,21 @@ def choose_storage_pool(hv: Hypervisor, candidates: list[str]) -> StoragePool:
 
 
 def plan_root(
-    hv: Hypervisor, vm: str, pool: StoragePool, template: Template, version: Manifest, *, size: int = 0, above: int = 0
+    hv: Hypervisor,
+    vm: str,
+    pool: StoragePool,
+    template: Template,
+    version: Manifest,
+    *,
+    size: int = 0,
+    above: int = 0,
+    existing: Iterable[str] | None = None,
 ) -> NewRoot:
-    """Return the root to be made for a VM: its number is above ``above`` and those that exist in the storage pool, its
-    size at least that of the image and ``size`` bytes."""
-    existing = (names.root_generation(vm, volume) for volume in hv.volume_names(pool.name))
-    generation = max(above, *(number or 0 for number in existing), 0) + 1
+    """Return the root to be made for a VM: its number is above ``above`` and those of the ``existing`` volumes of the
+    storage pool, its size at least that of the image and ``size`` bytes."""
+    volumes = hv.volume_names(pool.name) if existing is None else existing
+    numbers = (names.root_generation(vm, volume) for volume in volumes)
+    generation = max(above, *(number or 0 for number in numbers), 0) + 1
     name = names.root_volume(vm, generation)
     return NewRoot(
         root=Root(name, pool.name, template.name, template.storage_pool, version.version),

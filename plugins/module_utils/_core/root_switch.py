@@ -8,6 +8,7 @@ looks whether the VM still is where this task left it, and no undo touches what 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,12 @@ from .describe import describe_root, describe_vm, look_at_vm
 from .domain_xml import Vm
 from .errors import ExistsError, NotFoundError, RefusedError
 from .hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown
+from .payload_volume import stray_payloads
+from .permissions import may_create_volume, may_delete_volume, may_drop_managed_save, may_start, may_stop, may_write
 from .plan import Phases, Plan, Step
 from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
 from .root import NewRoot, delete_root, make_root
+from .vm_claim import claimed
 
 DOWN = ("stop", "switch", "boot", "verify")
 """The phases in which a VM that ran is not up."""
@@ -29,7 +33,8 @@ class RootSwitch:
     """One replacement of one VM's root, with what its steps and their undos must know of each other.
 
     ``runs_after`` tells whether the VM is to run afterwards (None: if it ran before), ``undo`` whether a VM that does
-    not come up is put back, ``keep_previous`` whether the old root stays after success.
+    not come up is put back, ``keep_previous`` whether the old root stays after success, ``clear_failures`` whether it
+    is forgotten that the VM did not come up before.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class RootSwitch:
         health: Health,
         keep_previous: bool,
         undo: bool,
+        clear_failures: bool = True,
     ) -> None:
         self.hv = hv
         self.vm = vm
@@ -53,6 +59,7 @@ class RootSwitch:
         self.health = health
         self.keep_previous = keep_previous
         self.undo = undo
+        self.clear_failures = clear_failures
         self.switched = False
 
     # --- plans -----------------------------------------------------------------------------------------------------
@@ -65,7 +72,8 @@ class RootSwitch:
             steps.append(self._step_stop())
         if self.vm.domain.managed_save:
             say = f"drop the managed save image of VM {self.name!r}"
-            steps.append(Step(say, lambda: self.hv.drop_managed_save(self.name), phase="stop"))
+            needs = may_drop_managed_save(self.name)
+            steps.append(Step(say, lambda: self.hv.drop_managed_save(self.name), phase="stop", needs=needs))
         steps.append(self._step_switch(root, after))
         return self._plan([*steps, *self._steps_up(after)], after)
 
@@ -82,11 +90,18 @@ class RootSwitch:
         """Return the plan for a VM on the right root: only what a run that died has left is to be done."""
         described = describe_vm(self.vm, Catalogue(self.hv))
         facts = {"previous": describe_root(self.record.root), "downtime": 0.0}
+        live = self.hv.live_xml(self.name) if self.vm.domain.active else None
+        left = stray_payloads(self.hv, self.vm, live)
         if self.record.pending is None:
-            return Plan(described, described, facts=lambda phases: {**facts, "phases": phases})
+            return Plan(described, described, tuple(left), facts=lambda phases: {**facts, "phases": phases})
         start = self.runs_after and not self.vm.domain.active
-        steps = [Step(f"start VM {self.name!r} again", lambda: self.hv.start(self.name), phase="boot")] if start else []
-        steps.append(Step("end the unfinished restore", lambda: self._note(self.record.root, None)))
+        steps = []
+        if start:
+            say, needs = f"start VM {self.name!r} again", may_start(self.name)
+            steps.append(Step(say, lambda: self.hv.start(self.name), phase="boot", needs=needs))
+        say = "end the unfinished restore"
+        steps.append(Step(say, lambda: self._note(self.record.root, None), needs=may_write(self.name)))
+        steps += left
         after = {**described, "state": RUNNING if start else self.vm.domain.state, "unfinished": None}
         return Plan(
             described,
@@ -98,6 +113,7 @@ class RootSwitch:
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
         catalogue = Catalogue(self.hv)
+        steps = [*steps, *stray_payloads(self.hv, self.vm, None)]
         xml = domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
         state = RUNNING if self.runs_after else SHUT_OFF
         changed = replace(self.vm.domain, xml=xml, state=state, managed_save=False)
@@ -133,6 +149,7 @@ class RootSwitch:
             generation=max(self.record.generation, names.root_generation(self.name, root.volume) or 0),
             follows=follows,
             rolled_back=new is None,
+            failed_starts=0 if self.clear_failures else self.record.failed_starts,
             pending=Pending(SETTLE, self.was_running, tuple(dict.fromkeys(doomed))),
         )
 
@@ -156,7 +173,8 @@ class RootSwitch:
 
         version = new.version
         say = f"create the root {new.root.volume!r} from template {version.template!r} version {version.version}"
-        return Step(say, prepare, undo, phase="prepare")
+        needs = may_create_volume(new.root.storage_pool, new.root.volume)
+        return Step(say, prepare, undo, phase="prepare", needs=needs)
 
     def _delete_strays(self, storage_pool: str) -> None:
         """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
@@ -169,9 +187,10 @@ class RootSwitch:
 
     def _step_stop(self) -> Step:
         def stop() -> None:
-            self._check_unchanged(self._present())
-            if self.record.pending is None:
-                self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
+            with self._claimed():
+                self._check_unchanged(self._present())
+                if self.record.pending is None:
+                    self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
             self.hv.stop(self.name, self.shutdown)
 
         def undo() -> None:
@@ -179,7 +198,8 @@ class RootSwitch:
                 self.hv.start(self.name)
                 self._note(self.record.root, self.record.pending)
 
-        return Step(f"stop VM {self.name!r} ({self.shutdown.mode})", stop, undo, phase="stop")
+        needs = (*may_write(self.name), *may_stop(self.name, self.shutdown.mode), *may_start(self.name))
+        return Step(f"stop VM {self.name!r} ({self.shutdown.mode})", stop, undo, phase="stop", needs=needs)
 
     def _step_switch(self, root: Root, after: Record) -> Step:
         replaced: list[Domain] = []
@@ -188,34 +208,45 @@ class RootSwitch:
             volume = self.hv.volume(root.storage_pool, root.volume)
             if volume is None:
                 raise NotFoundError(f"the root {root.volume!r} of VM {self.name!r} was deleted by another task")
-            domain = self.hv.domain(self.name)
-            if domain is None:
-                raise self._overtaken()
-            self._check_unchanged(domain_xml.record_of(domain))
-            if domain.active:
-                raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
-            replaced.append(domain)
-            self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
+            with self._claimed():
+                domain = self.hv.domain(self.name)
+                if domain is None:
+                    raise self._overtaken()
+                self._check_unchanged(domain_xml.record_of(domain))
+                if domain.active:
+                    raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
+                replaced.append(domain)
+                self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
             self.switched = True
 
         def undo() -> None:
             if replaced and not self._stays() and self._is_on(root):
                 self.hv.define(replaced[0].xml)
 
-        return Step(f"switch VM {self.name!r} to the root {root.volume!r}", switch, undo, phase="switch")
+        say = f"switch VM {self.name!r} to the root {root.volume!r}"
+        return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
 
     def _steps_up(self, after: Record) -> list[Step]:
         """Return the steps from the switch on: up, healthy, settled."""
         steps = []
         if self.runs_after:
-            say = f"start VM {self.name!r}"
-            steps.append(Step(say, lambda: self.hv.start(self.name), lambda: self._undo_start(after), phase="boot"))
+            say, needs = f"start VM {self.name!r}", may_start(self.name)
+            steps.append(
+                Step(
+                    say,
+                    lambda: self.hv.start(self.name),
+                    lambda: self._undo_start(after),
+                    phase="boot",
+                    needs=needs,
+                )
+            )
             if self.health.check != "none" or self.health.stable_for:
                 say = f"wait until VM {self.name!r} is healthy ({self.health.check})"
                 steps.append(Step(say, lambda: self.hv.wait_healthy(self.name, self.health), phase="verify"))
         doomed = after.pending.doomed if after.pending else ()
         say = f"delete {', '.join(root.volume for root in doomed)}" if doomed else "keep the previous root"
-        steps.append(Step(say, lambda: self._settle(after), phase="settle", final=True))
+        needs = sum((may_delete_volume(root.storage_pool, root.volume) for root in doomed), may_write(self.name))
+        steps.append(Step(say, lambda: self._settle(after), phase="settle", final=True, needs=needs))
         return steps
 
     def _undo_start(self, after: Record) -> None:
@@ -261,6 +292,16 @@ class RootSwitch:
         """Stop when another task has restored the VM since we looked: ``record`` is what it has now."""
         if record is None or (record.root, record.generation) != (self.record.root, self.record.generation):
             raise self._overtaken()
+        if record.payload != self.record.payload:
+            raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
+        if record.lease != self.record.lease:
+            raise RefusedError(f"VM {self.name!r} was taken or returned in the meantime; look at it")
+
+    def _claimed(self) -> AbstractContextManager[None]:
+        """Keep users from taking the VM while it is looked at and its record written; then they see what goes on."""
+        if self.record.vm_pool is None:
+            return nullcontext()
+        return claimed(self.hv, self.name, self.vm.domain.uuid)
 
     def _present(self) -> Record | None:
         text = self.hv.metadata(self.name)

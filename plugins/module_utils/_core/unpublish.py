@@ -9,6 +9,7 @@ from .catalog import Entry, Template, Usage, describe_version, read_template
 from .errors import RefusedError
 from .hypervisor import Hypervisor
 from .manifest import Image, Manifest
+from .permissions import may_delete_volume, may_write_volume
 from .plan import Plan, Step
 
 
@@ -32,7 +33,10 @@ def plan_delete_template(hv: Hypervisor, storage_pool: str, name: str) -> Plan:
     steps = _retire(hv, template, entries)
     for entry in entries:
         volume = names.manifest_volume(name, entry.version)
-        steps.append(Step(f"delete the manifest {volume!r}", _deleter(hv, storage_pool, volume), final=True))
+        needs = may_delete_volume(storage_pool, volume)
+        steps.append(
+            Step(f"delete the manifest {volume!r}", _deleter(hv, storage_pool, volume), final=True, needs=needs)
+        )
     before = {
         "template": name,
         "storage_pool": storage_pool,
@@ -59,12 +63,16 @@ def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[St
     for entry in entries:
         if not entry.deleted:
             say = f"mark version {entry.version} of template {template.name!r} as deleted"
-            steps.append(Step(say, _marker(hv, template, entry), _unmarker(hv, template, entry)))
+            volume = names.manifest_volume(entry.template, entry.version)
+            needs = may_write_volume(template.storage_pool, volume)
+            steps.append(Step(say, _marker(hv, template, entry), _unmarker(hv, template, entry), needs=needs))
     # A VM may have been made between the first look and the mark: look again, now that nobody can start a new one.
     if steps:
         steps.append(Step("look again for users", lambda: _check_unused(hv, template, entries)))
     for volume in _leftovers(hv, template, entries):
-        steps.append(Step(f"delete the image {volume!r}", _image_deleter(hv, template, entries, volume), final=True))
+        deleter = _image_deleter(hv, template, entries, volume)
+        needs = may_delete_volume(template.storage_pool, volume)
+        steps.append(Step(f"delete the image {volume!r}", deleter, final=True, needs=needs))
     return steps
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import domain_edit, domain_xml, names
+from .attachment import look
 from .catalog import Catalogue
+from .data_volumes import grow_steps, plan_data_volumes
 from .describe import describe_vm, look_at_vm
 from .domain_xml import Vm
 from .errors import RefusedError
+from .fresh_root import needs_restore, restore_request
 from .hypervisor import RUNNING, SHUT_OFF, Hypervisor, Shutdown
 from .names import LATEST
+from .payload_volume import stray_payloads
+from .permissions import may_start, may_stop, may_write
 from .plan import Plan, Step
-from .record import CREATE, Record
-from .units import GIB, human_size
+from .record import CREATE, SETTLE, Record
+from .restore import KEEP, YES, RestoreRequest, plan_restore
 from .vm_creation import plan_completion, plan_creation
+from .vm_payload import hand_over
 from .vm_removal import plan_removal
 from .vm_request import ABSENT, STARTED, STOPPED, VmRequest, check_follows
 
@@ -44,7 +50,9 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
     xml = _wanted_xml(request, vm, wanted)
     steps, warnings = [], []
     if domain_xml.canonical(xml) != domain_xml.canonical(vm.domain.xml):
-        steps.append(Step(f"change VM {vm.name!r}", lambda: hv.define(xml), lambda: hv.define(vm.domain.xml)))
+        say, needs = f"change VM {vm.name!r}", may_write(vm.name)
+        hardware = xml  # the steps that follow do the rest of what is going to be in ``xml``
+        steps.append(Step(say, lambda: hv.define(hardware), lambda: hv.define(vm.domain.xml), needs=needs))
         if vm.domain.active and _hardware_differs(request, vm):
             warnings.append(f"VM {vm.name!r} runs: its changed hardware takes effect when it is next started")
     autostart = vm.domain.autostart if request.autostart is None else request.autostart
@@ -54,19 +62,47 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
                 f"set autostart of VM {vm.name!r} to {autostart}",
                 lambda: hv.set_autostart(vm.name, autostart),
                 lambda: hv.set_autostart(vm.name, not autostart),
+                needs=may_write(vm.name),
             )
         )
-    steps += _grow_root(hv, request, vm, record)
+    restore = _restore_to_start(hv, catalogue, request, domain_xml.read(replace(vm.domain, xml=xml)))
+    if restore is None:
+        steps += _grow_root(hv, request, vm, record)
+    if request.volumes:
+        place = replace(look(hv, vm.name), vm=domain_xml.read(replace(vm.domain, xml=xml)))
+        data = plan_data_volumes(hv, place, request.volumes, list(request.storage_pools) or [record.root.storage_pool])
+        steps += data.steps
+        xml = data.xml
+    live = hv.live_xml(vm.name) if vm.domain.active else None
+    as_changed = domain_xml.read(replace(vm.domain, xml=xml))
+    if request.payload is not None:
+        handing = hand_over(hv, as_changed, live, request.payload)
+        steps += handing.steps
+        warnings += handing.warnings
+        xml, cleaning = handing.xml, list(handing.cleaning)
+    else:
+        cleaning = stray_payloads(hv, as_changed, live, stops=request.state == STOPPED)
     state = vm.domain.state
+    if restore is not None:
+        changed = domain_xml.read(replace(vm.domain, xml=xml, autostart=autostart))
+        rest = plan_restore(hv, restore, changed)
+        return replace(rest, before=describe_vm(vm, catalogue), steps=(*steps, *rest.steps), warnings=tuple(warnings))
     if request.state == STARTED and state != RUNNING:
         if vm.domain.active:
             raise RefusedError(f"VM {vm.name!r} is paused; go on with it ('virsh resume {vm.name}') or stop it first")
-        steps.append(Step(f"start VM {vm.name!r}", lambda: hv.start(vm.name)))
+        steps.append(Step(f"start VM {vm.name!r}", lambda: hv.start(vm.name), needs=may_start(vm.name)))
         state = RUNNING
     if request.state == STOPPED and vm.domain.active:
+        if record.lease is not None:
+            raise RefusedError(
+                f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}; it is stopped when it "
+                "is returned (vm_lease)"
+            )
         shutdown = Shutdown(timeout=request.wait_timeout)
-        steps.append(Step(f"stop VM {vm.name!r}", lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name)))
+        say, needs = f"stop VM {vm.name!r}", may_stop(vm.name)
+        steps.append(Step(say, lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name), needs=needs))
         state = SHUT_OFF
+    steps += cleaning
     after = domain_xml.read(replace(vm.domain, xml=xml, autostart=autostart, state=state))
     return Plan(
         before=describe_vm(vm, catalogue),
@@ -75,6 +111,28 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
         warnings=tuple(warnings),
         look=look_at_vm(hv, vm.name),
     )
+
+
+def _restore_to_start(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: Vm) -> RestoreRequest | None:
+    """Return the restore that a start of the VM takes: a stateless one begins without what was changed on its root.
+
+    One that runs has had it; if the task that did it has died, it is to be finished.
+    """
+    record = vm.managed()
+    if request.state != STARTED or not record.stateless:
+        return None
+    if vm.domain.state == RUNNING and record.pending is not None and record.pending.job == SETTLE:
+        return RestoreRequest(
+            vm.name, template_version=str(record.root.version), on_failure=KEEP, force_taken=True, clear_failures=False
+        )
+    if vm.domain.active or not needs_restore(hv, catalogue, vm):
+        return None
+    if record.lease is not None:
+        raise RefusedError(
+            f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}, and would be restored to be "
+            "started: it loses what is on its root when its user takes it again, or returns it (vm_lease)"
+        )
+    return replace(restore_request(vm), start=YES, root_size=request.size.storage)
 
 
 def _check_unchangeable(catalogue: Catalogue, request: VmRequest, vm: Vm, record: Record) -> None:
@@ -131,17 +189,8 @@ def _hardware_differs(request: VmRequest, vm: Vm) -> bool:
 
 
 def _grow_root(hv: Hypervisor, request: VmRequest, vm: Vm, record: Record) -> list[Step]:
-    wanted, root = request.size.storage, record.root
+    wanted, root, disk = request.size.storage, record.root, vm.root_disk
     volume = hv.volume(root.storage_pool, root.volume) if wanted is not None else None
-    if wanted is None or volume is None or wanted == volume.capacity:
+    if wanted is None or volume is None or disk is None or record.detached_disk:
         return []
-    if wanted < volume.capacity:
-        raise RefusedError(
-            f"the root of VM {vm.name!r} has {human_size(volume.capacity)}, more than the {wanted // GIB} GiB "
-            "that are wanted; "
-            "a disk cannot be made smaller without losing what is on it"
-        )
-    if vm.domain.active:
-        raise RefusedError(f"VM {vm.name!r} runs; stop it to grow its root to {human_size(wanted)}")
-    say = f"grow the root {root.volume!r} to {human_size(wanted)}"
-    return [Step(say, lambda: hv.resize_volume(root.storage_pool, root.volume, wanted), final=True)]
+    return list(grow_steps(hv, look(hv, vm.name), volume, disk.target, wanted))

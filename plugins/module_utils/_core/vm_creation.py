@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from . import domain_edit, domain_xml, names
+from .attachment import Place
 from .catalog import Catalogue, Template, check_usable
+from .data_volumes import plan_data_volumes
 from .describe import describe_vm, look_at_vm
 from .domain_xml import Vm
 from .errors import ExistsError, InvalidError, NotFoundError
-from .hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor, Shutdown
+from .hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor, Shutdown, StoragePool
 from .manifest import Manifest
 from .names import LATEST
+from .permissions import may_create_volume, may_define, may_start, may_write
 from .plan import Plan, Step
 from .record import CREATE, Pending, Record, to_text
 from .root import NewRoot, check_root_size, choose_storage_pool, find_template, make_root, plan_root
+from .vm_payload import hand_over
 from .vm_request import STARTED, VmRequest, check_follows
 
 
-def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest) -> Plan:
-    """Return the plan that makes a VM that does not exist."""
+@dataclass(frozen=True)
+class Origin:
+    """What VMs are made of, and where their roots go; ``volumes`` are the names of those that are there already."""
+
+    template: Template
+    version: Manifest
+    storage_pool: StoragePool
+    volumes: tuple[str, ...]
+
+
+def find_origin(hv: Hypervisor, request: VmRequest) -> Origin:
+    """Return what a new VM is made of: the same for all that are to be alike."""
     if request.template is None:
         raise NotFoundError(f"there is no VM {request.name!r}; to make it, say from which template (option 'template')")
     first = [request.template_storage_pool] if request.template_storage_pool else list(request.storage_pools)
     template = find_template(hv, request.template, first or ["default"])
     version = check_usable(template.select(request.template_version or LATEST))
     check_follows(request)
-    new = _plan_new_root(hv, request, template, version)
+    check_root_size(version, request.size.storage, f"size.storage_size_in_gb of VM {request.name!r}")
+    pool = choose_storage_pool(hv, list(request.storage_pools) or [template.storage_pool])
+    return Origin(template, version, pool, tuple(hv.volume_names(pool.name)))
+
+
+def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, origin: Origin | None = None) -> Plan:
+    """Return the plan that makes a VM that does not exist; ``origin`` spares who makes many looking for each."""
+    origin = origin or find_origin(hv, request)
+    version = origin.version
+    new = plan_root(
+        hv,
+        request.name,
+        origin.storage_pool,
+        origin.template,
+        version,
+        size=request.size.storage or 0,
+        existing=origin.volumes,
+    )
     record = Record(
         root=new.root,
         generation=names.root_generation(request.name, new.root.volume) or 1,
@@ -42,13 +73,6 @@ def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest) -> P
 
 def _follows(request: VmRequest, version: Manifest) -> str:
     return LATEST if request.use_latest_template_version else str(version.version)
-
-
-def _plan_new_root(hv: Hypervisor, request: VmRequest, template: Template, version: Manifest) -> NewRoot:
-    wanted = request.size.storage
-    check_root_size(version, wanted, f"size.storage_size_in_gb of VM {request.name!r}")
-    pool = choose_storage_pool(hv, list(request.storage_pools) or [template.storage_pool])
-    return plan_root(hv, request.name, pool, template, version, size=wanted or 0)
 
 
 def plan_completion(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: Vm, record: Record) -> Plan:
@@ -91,15 +115,31 @@ class _Creation:
         name, request = self.request.name, self.request
         steps = []
         if self.found is None:
-            steps.append(Step(f"define VM {name!r}", self._define, self._undefine))
+            steps.append(Step(f"define VM {name!r}", self._define, self._undefine, needs=may_define(name)))
         version = self.new.version
         say = f"create the root {self.new.root.volume!r} from template {version.template!r} version {version.version}"
-        steps.append(Step(say, self._make_root, self._delete_root))
+        needs = may_create_volume(self.new.root.storage_pool, self.new.root.volume)
+        steps.append(Step(say, self._make_root, self._delete_root, needs=needs))
+        predicted = self._predicted()
+        if request.volumes:
+            pools = list(request.storage_pools) or [self.new.root.storage_pool]
+            data = plan_data_volumes(self.hv, Place(predicted, None), request.volumes, pools)
+            steps += data.steps
+            predicted = domain_xml.read(replace(predicted.domain, xml=data.xml))
+        cleaning: tuple[Step, ...] = ()
+        if request.payload is not None:
+            handing = hand_over(self.hv, predicted, None, request.payload)
+            steps += handing.steps
+            cleaning = handing.cleaning
+            predicted = domain_xml.read(replace(predicted.domain, xml=handing.xml))
         if request.autostart:
-            steps.append(Step(f"let VM {name!r} start with its host", lambda: self.hv.set_autostart(name, True)))
+            say = f"let VM {name!r} start with its host"
+            steps.append(Step(say, lambda: self.hv.set_autostart(name, True), needs=may_write(name)))
         if request.state == STARTED:
-            steps.append(Step(f"start VM {name!r}", lambda: self.hv.start(name), self._stop))
-        return Plan({}, describe_vm(self._predicted(), self.catalogue), tuple(steps), look=look_at_vm(self.hv, name))
+            steps.append(Step(f"start VM {name!r}", lambda: self.hv.start(name), self._stop, needs=may_start(name)))
+        state = RUNNING if request.state == STARTED else SHUT_OFF
+        after = domain_xml.read(replace(predicted.domain, state=state))
+        return Plan({}, describe_vm(after, self.catalogue), (*steps, *cleaning), look=look_at_vm(self.hv, name))
 
     def _xml(self, virt_type: str, record: Record) -> str:
         request = self.request
@@ -113,15 +153,15 @@ class _Creation:
         return domain_edit.new_vm(hardware, request.name, virt_type, self.new.path, record)
 
     def _predicted(self) -> Vm:
+        """Return the VM as it is going to be before it is given data volumes and started."""
         settled = self.record.changed(pending=None)
-        state = RUNNING if self.request.state == STARTED else SHUT_OFF
         if self.found is not None:
             xml = domain_edit.with_record(self.found.domain.xml, settled)
             autostart = self.found.domain.autostart or bool(self.request.autostart)
-            return domain_xml.read(replace(self.found.domain, state=state, autostart=autostart, xml=xml))
+            return domain_xml.read(replace(self.found.domain, autostart=autostart, xml=xml))
         xml = self._xml("qemu", settled)
         uuid, autostart = self.record.vm, bool(self.request.autostart)
-        return domain_xml.read(Domain(self.request.name, uuid, state, True, autostart, False, xml))
+        return domain_xml.read(Domain(self.request.name, uuid, SHUT_OFF, True, autostart, False, xml))
 
     def _define(self) -> None:
         self.mine = True  # before it is: a call can do its work and yet fail

@@ -8,9 +8,11 @@ from typing import Any
 from . import domain_xml
 from .catalog import Catalogue
 from .describe import describe_vm
+from .domain_xml import Vm
 from .hypervisor import Domain, Hypervisor
+from .payload import describe_payload_of
 from .record import Record
-from .vm_pool_members import describe_pool, members_of
+from .vm_pool_members import describe_pool, is_prestarted, members_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Filters:
     vm_pool: str | None = None
     template: str | None = None
     template_version: int | None = None
+    taken: bool | None = None
     outdated: bool | None = None
     state: str | None = None
 
@@ -31,6 +34,7 @@ class Filters:
             (self.vm_pool, record.vm_pool.name if record.vm_pool else ""),
             (self.template, record.root.template),
             (self.template_version, record.root.version),
+            (self.taken, record.lease is not None),
             (self.state, domain.state),
         )
         if any(wanted is not None and wanted != is_ for wanted, is_ in pairs):
@@ -47,7 +51,22 @@ def list_vms(hv: Hypervisor, filters: Filters) -> list[dict[str, Any]]:
         if record is not None and filters.pass_(domain, record, catalogue):
             vms.append(domain_xml.read(domain))
     addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
-    return [{**describe_vm(vm, catalogue), "addresses": addresses.get(vm.name, {})} for vm in vms]
+    return [
+        {
+            **describe_vm(vm, catalogue),
+            "taken": vm.managed().lease is not None,
+            "lease_user": lease.user if (lease := vm.managed().lease) else None,
+            "prestarted": is_prestarted(vm),
+            "payload": describe_payload_of(vm, _live(hv, vm)),
+            "addresses": addresses.get(vm.name, {}),
+        }
+        for vm in vms
+    ]
+
+
+def _live(hv: Hypervisor, vm: Vm) -> str | None:
+    """Return the definition of the running instance of a VM that has a payload."""
+    return hv.live_xml(vm.name) if vm.managed().payload is not None and vm.domain.active else None
 
 
 def list_pools(hv: Hypervisor, vm_pool: str | None) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from . import domain_xml, names
 from .catalog import Catalogue
@@ -10,27 +10,24 @@ from .describe import describe_vm
 from .domain_xml import Vm
 from .errors import RefusedError
 from .hypervisor import Domain, Hypervisor, Shutdown, Volume
+from .payload_volume import payload_volumes
+from .permissions import may_delete_volume, may_stop, may_undefine
 from .plan import Plan, Step
 from .record import Record
 from .vm_request import VmRequest
-
-DiskUsers = dict[str, set[str]]
-"""The names of the VMs that have a disk at a path."""
+from .volume_use import DiskUsers, own_volumes
 
 
-def disk_users(domains: Iterable[Domain]) -> DiskUsers:
-    """Return who uses which disk."""
-    users: DiskUsers = {}
-    for domain in domains:
-        for disk in domain_xml.read(domain).disks:
-            users.setdefault(disk.source, set()).add(domain.name)
-    return users
-
-
-def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest, users: DiskUsers | None = None) -> Plan:
+def plan_removal(
+    hv: Hypervisor,
+    domain: Domain,
+    request: VmRequest,
+    users: DiskUsers | None = None,
+    catalogue: Catalogue | None = None,
+) -> Plan:
     """Return the plan that removes a VM; its data volumes stay unless told otherwise.
 
-    ``users`` spares who removes many VMs looking at all VMs for each.
+    ``users`` and ``catalogue`` spare who removes many VMs looking at all VMs and templates for each.
     """
     vm = domain_xml.read(domain)
     record = vm.managed()
@@ -48,18 +45,21 @@ def plan_removal(hv: Hypervisor, domain: Domain, request: VmRequest, users: Disk
     data = _data_volumes(hv, vm, doomed)
     if request.delete_data_volumes:
         doomed, data = doomed + data, []
-    _check_only_ours(vm, doomed, disk_users(hv.domains()) if users is None else users)
+    _check_only_ours(vm, doomed, DiskUsers.read(hv) if users is None else users)
     steps = []
     if domain.active:
         shutdown = Shutdown(timeout=request.wait_timeout)
-        steps.append(Step(f"stop VM {vm.name!r}", lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name)))
+        say, needs = f"stop VM {vm.name!r}", may_stop(vm.name)
+        steps.append(Step(say, lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name), needs=needs))
     # The volumes go first: as long as the definition is there, a later run knows what is left to do.
     for volume in doomed:
-        steps.append(Step(f"delete volume {volume.name!r}", _deleter(hv, volume), final=True))
-    steps.append(Step(f"undefine VM {vm.name!r}", lambda: hv.undefine(vm.name), final=True))
+        needs = may_delete_volume(volume.storage_pool, volume.name)
+        steps.append(Step(f"delete volume {volume.name!r}", _deleter(hv, volume), final=True, needs=needs))
+    say, needs = f"undefine VM {vm.name!r}", may_undefine(vm.name)
+    steps.append(Step(say, lambda: hv.undefine(vm.name), final=True, needs=needs))
     kept = [{"storage_pool": volume.storage_pool, "volume": volume.name} for volume in data]
     return Plan(
-        before=describe_vm(vm, Catalogue(hv)),
+        before=describe_vm(vm, catalogue or Catalogue(hv)),
         after={},
         steps=tuple(steps),
         facts=lambda phases: {"data_volumes_kept": kept},
@@ -71,17 +71,14 @@ def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[Volume]:
 
     A root that was detached is a data volume: it is not among them.
     """
-    own = [(record.root.storage_pool, record.root.volume)] if vm.root_disk is not None else []
-    if record.previous is not None:
-        own.append((record.previous.storage_pool, record.previous.volume))
-    if record.pending is not None:
-        own += [(root.storage_pool, root.volume) for root in record.pending.doomed]
-    if record.payload is not None:
-        own.append((record.payload.storage_pool, record.payload.volume))
+    own = own_volumes(record)
+    if record.detached_disk or vm.root_disk is None:
+        own.pop(0)
     for name in hv.volume_names(record.root.storage_pool):
         number = names.root_generation(vm.name, name)
         if number is not None and number > record.generation:
             own.append((record.root.storage_pool, name))
+    own += payload_volumes(hv, vm.name)
     found = [hv.volume(*key) for key in dict.fromkeys(own)]
     return [volume for volume in found if volume is not None]
 
@@ -95,11 +92,17 @@ def _data_volumes(hv: Hypervisor, vm: Vm, own: list[Volume]) -> list[Volume]:
 def _check_only_ours(vm: Vm, doomed: list[Volume], users: DiskUsers) -> None:
     """Refuse to delete volumes that other VMs use, too."""
     for volume in doomed:
-        others = users.get(volume.path, set()) - {vm.name}
+        others = users.of(volume, besides=vm.name)
         if others:
             raise RefusedError(
-                f"volume {volume.name!r} of VM {vm.name!r} is in use by VM {', '.join(map(repr, sorted(others)))}, "
+                f"volume {volume.name!r} of VM {vm.name!r} is in use by VM {', '.join(map(repr, others))}, "
                 "too; detach it there first"
+            )
+        owner = users.root_of(volume)
+        if owner not in ("", vm.name):
+            raise RefusedError(
+                f"volume {volume.name!r} at VM {vm.name!r} is the root of VM {owner!r}; detach it, and attach it there "
+                "again (volume_attach), first"
             )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .domain_xml import Network
 from .errors import InvalidError
+from .payload import PayloadRequest
 from .record import PoolSettings
 
 PRESENT, ABSENT, STARTED, STOPPED = "present", "absent", "started", "stopped"
@@ -18,6 +19,16 @@ class Size:
     cpus: int | None = None
     memory: int | None = None
     storage: int | None = None
+
+
+@dataclass(frozen=True)
+class WantedVolume:
+    """A data volume that a VM is to have; ``size`` in bytes."""
+
+    size: int
+    device_id: int
+    bus: str = "virtio"
+    serial: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,12 @@ class VmRequest:
     storage_pools: tuple[str, ...] = ()
     description: str | None = None
     autostart: bool | None = None
+    volumes: tuple[WantedVolume, ...] = ()
     delete_data_volumes: bool = False
     wait_timeout: int = 120
     vm_pool: PoolSettings | None = None
     template_storage_pool: str | None = None
+    payload: PayloadRequest | None = None
 
 
 def check_follows(request: VmRequest) -> None:

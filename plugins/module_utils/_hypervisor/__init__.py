@@ -6,18 +6,23 @@ from .claims import ClaimCalls
 from .connection import Connection
 from .devices import DeviceCalls
 from .domains import DomainCalls
+from .guest import GuestCalls
 from .library import LIBVIRT_IMPORT_ERROR
 from .local_files import LocalFiles
+from .permissions import PermissionCalls
 from .storage import StorageCalls
 
 __all__ = ["LIBVIRT_IMPORT_ERROR", "LibvirtHypervisor"]
 
 
-class LibvirtHypervisor(DomainCalls, DeviceCalls, ClaimCalls, StorageCalls, LocalFiles):
-    """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``)."""
+class LibvirtHypervisor(PermissionCalls, DomainCalls, DeviceCalls, GuestCalls, ClaimCalls, StorageCalls, LocalFiles):
+    """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``).
 
-    def __init__(self, uri: str) -> None:
-        DomainCalls.__init__(self, Connection(uri))
+    One that is to ``only_look`` may be read-only, and does not ask for the passwords in definitions.
+    """
+
+    def __init__(self, uri: str, only_look: bool = False) -> None:
+        DomainCalls.__init__(self, Connection(uri, only_look))
         StorageCalls.__init__(self)
 
     def __enter__(self) -> LibvirtHypervisor:

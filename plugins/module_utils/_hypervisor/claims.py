@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .._core import claim_xml
@@ -13,6 +16,10 @@ _TRIES = 20
 """How often a claim is tried that others make and release just then."""
 
 
+_EXPIRES = 120
+"""Seconds after which a claim counts as left behind by a task that was killed."""
+
+
 class ClaimCalls:
     """The calls of ``_core.hypervisor.Hypervisor`` that are about claims."""
 
@@ -21,30 +28,38 @@ class ClaimCalls:
     def claim(self, thing: str, claimant: str) -> str:
         with translated(f"cannot claim {thing!r}"):
             for _try in range(_TRIES):
+                now = int(time.time())
                 try:
-                    self.connection.libvirt.secretDefineXML(claim_xml.claim_xml(thing, claimant))
+                    self.connection.libvirt.secretDefineXML(claim_xml.claim_xml(thing, claimant, now))
                     return claimant
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:  # what it says to a use that is taken
                         raise
                     failure = error
-                held = self._claim(thing)
-                if held is not None:
-                    return claim_xml.claimant_of(held.XMLDesc())
+                with _unless_gone():
+                    held = self._claim(thing)
+                    holder, at = claim_xml.parse_claim(held.XMLDesc())
+                    if holder == claimant or now - at < _EXPIRES:
+                        return holder
+                    held.undefine()  # this very one: had another task been quicker, it would have another UUID
         raise HypervisorError(f"cannot claim {thing!r}: {failure.get_error_message()}")
 
     def release(self, thing: str, claimant: str) -> None:
-        with translated(f"cannot release {thing!r}"):
+        with translated(f"cannot release {thing!r}"), _unless_gone():
             held = self._claim(thing)
-            if held is not None and claim_xml.claimant_of(held.XMLDesc()) == claimant:
+            if claim_xml.parse_claim(held.XMLDesc())[0] == claimant:
                 held.undefine()
 
     def _claim(self, thing: str) -> Any:
-        try:
-            return self.connection.libvirt.secretLookupByUsage(
-                libvirt.VIR_SECRET_USAGE_TYPE_TLS, claim_xml.usage(thing)
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
-                return None
+        usage = claim_xml.usage(thing)
+        return self.connection.libvirt.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_TLS, usage)
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Leave the block when the claim does not exist (any more)."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
             raise

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
-from .._core.errors import HypervisorError
 from .._core.hypervisor import Host
+from .denials import is_refused_connection, refused_connection, told
 from .library import libvirt
 
 _LOOK_AGAIN = 1.0
@@ -34,17 +34,31 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        raise HypervisorError(f"{doing}: {error.get_error_message()}", libvirt_code=error.get_error_code()) from error
+        raise told(doing, error) from error
 
 
 class Connection:
-    """One open connection, with its waits."""
+    """One open connection, with its waits.
 
-    def __init__(self, uri: str) -> None:
+    One that is to ``only_look`` is ``read_only`` where the user may have no other.
+    """
+
+    def __init__(self, uri: str, only_look: bool = False) -> None:
         _register_event_loop()
         self.uri = uri
-        with translated(f"cannot connect to {uri!r}"):
-            self.libvirt = libvirt.open(uri)
+        self.only_look = only_look
+        self.read_only = False
+        doing = f"cannot connect to {uri!r}"
+        with translated(doing):
+            try:
+                self.libvirt = libvirt.open(uri)
+            except libvirt.libvirtError as error:
+                if not is_refused_connection(error):
+                    raise
+                if not only_look:
+                    raise refused_connection(doing, error) from error
+                self.libvirt = libvirt.openReadOnly(uri)
+                self.read_only = True
         self._events: list[int] = []
         self._timer = libvirt.virEventAddTimeout(-1, lambda _timer, _opaque: None, None)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from .._core.errors import TimedOutError
+from .._core.errors import HypervisorError, TimedOutError
 from .connection import Connection, translated
 from .library import libvirt
+
+_FULL = {
+    "No more available PCI slots": "place for a PCI device while it runs; stop it, or use bus 'usb', or bus 'scsi' if "
+    "it has a SCSI controller",
+    "No free USB ports": "USB port; use another bus",
+}
+"""What libvirt says when nothing more can be plugged in, and what is missing, with the remedy."""
 
 
 class DeviceCalls:
@@ -17,7 +25,13 @@ class DeviceCalls:
 
     def attach_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
         with translated(f"cannot attach a device to VM {name!r}"):
-            self._domain(name).attachDeviceFlags(xml, _affected(live, stored))
+            try:
+                self._domain(name).attachDeviceFlags(xml, _affected(live, stored))
+            except libvirt.libvirtError as error:
+                for said, remedy in _FULL.items():
+                    if said in str(error):
+                        raise HypervisorError(f"VM {name!r} has no free {remedy}") from error
+                raise
 
     def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:
         with translated(f"cannot detach a device from VM {name!r}"):
@@ -26,9 +40,9 @@ class DeviceCalls:
                 domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
                 return
             self.connection.listen()  # before it is asked for: the guest may be quick
-            self._ask_to_let_go(domain, xml)
-            target = _target(xml)
-            if not self.connection.wait_until(lambda: not _has(domain, target), timeout):
+            target, deadline = _target(xml), time.monotonic() + timeout
+            self._ask_to_let_go(domain, xml)  # libvirt waits some seconds itself
+            if not self.connection.wait_until(lambda: not _has(domain, target), deadline - time.monotonic()):
                 raise TimedOutError(
                     f"the guest of VM {name!r} did not let go of disk {target!r} within {timeout} seconds: it is "
                     "attached still; see that nothing in the guest uses it and that its operating system is up, or "

@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 from .._core import domain_capabilities
-from .._core.errors import ExistsError, HypervisorError, NotFoundError, TimedOutError
+from .._core.errors import ExistsError, NotFoundError, TimedOutError
 from .._core.hypervisor import PAUSED, RUNNING, SHUT_OFF, Domain, Health, Host, Shutdown
 from .._core.record import NAMESPACE, PREFIX
 from .addresses import addresses_of
 from .connection import Connection, translated
+from .denials import told
 from .health import wait_healthy
 from .library import libvirt
 
@@ -44,12 +45,10 @@ class DomainCalls:
         for domain in found:
             uuid = domain.UUIDString()
             try:
-                domains.append(_value(domain, uuid in persistent, uuid in autostart, uuid in saved))
+                domains.append(self._value(domain, uuid in persistent, uuid in autostart, uuid in saved))
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # gone since the list was made
-                    raise HypervisorError(
-                        f"cannot look at domain {domain.name()!r}: {error.get_error_message()}"
-                    ) from error
+                    raise told(f"cannot look at domain {domain.name()!r}", error) from error
         return sorted(domains, key=lambda domain: domain.name)
 
     def domain(self, name: str) -> Domain | None:
@@ -59,7 +58,7 @@ class DomainCalls:
                 return None
             persistent = bool(domain.isPersistent())
             autostart = persistent and bool(domain.autostart())
-            return _value(domain, persistent, autostart, persistent and bool(domain.hasManagedSaveImage()))
+            return self._value(domain, persistent, autostart, persistent and bool(domain.hasManagedSaveImage()))
 
     def snapshots(self, name: str) -> list[str]:
         with translated(f"cannot list the snapshots of VM {name!r}"):
@@ -78,9 +77,7 @@ class DomainCalls:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_OPERATION_FAILED and "already exists" in str(error):
                 raise ExistsError(f"cannot define the VM: {error.get_error_message()}") from error
-            raise HypervisorError(
-                f"cannot define the VM: {error.get_error_message()}", libvirt_code=error.get_error_code()
-            ) from error
+            raise told("cannot define the VM", error) from error
 
     def metadata(self, name: str) -> str | None:
         with translated(f"cannot read the metadata of VM {name!r}"):
@@ -189,6 +186,21 @@ class DomainCalls:
             raise NotFoundError(f"there is no VM {name!r}")
         return domain
 
+    def _value(self, domain: Any, persistent: bool, autostart: bool, managed_save: bool) -> Domain:
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0
+        if not self.connection.only_look:
+            # What is defined again must have the passwords that are left out of it otherwise.
+            flags |= libvirt.VIR_DOMAIN_XML_SECURE
+        return Domain(
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            state=_state(domain),
+            persistent=persistent,
+            autostart=autostart,
+            managed_save=managed_save,
+            xml=domain.XMLDesc(flags),
+        )
+
     def _ask_to_shut_down(self, domain: Any, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -217,26 +229,13 @@ class DomainCalls:
             if not domain_capabilities.kvm_usable(capabilities):
                 return False
             probe = conn.createXML(domain_capabilities.kvm_probe(), libvirt.VIR_DOMAIN_START_AUTODESTROY)
-        except libvirt.libvirtError:
-            return False
+        except libvirt.libvirtError as error:
+            # Who may not try it out has to take libvirt's word for it.
+            return bool(error.get_error_code() == libvirt.VIR_ERR_ACCESS_DENIED)
         try:
             return _state(probe) == RUNNING
         finally:
             self._destroy(probe)
-
-
-def _value(domain: Any, persistent: bool, autostart: bool, managed_save: bool) -> Domain:
-    # SECURE: what is defined again must have the passwords that were left out of it otherwise.
-    flags = libvirt.VIR_DOMAIN_XML_SECURE | (libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
-    return Domain(
-        name=domain.name(),
-        uuid=domain.UUIDString(),
-        state=_state(domain),
-        persistent=persistent,
-        autostart=autostart,
-        managed_save=managed_save,
-        xml=domain.XMLDesc(flags),
-    )
 
 
 def _state(domain: Any) -> str:

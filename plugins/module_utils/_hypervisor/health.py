@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import socket
 from typing import Any
 
 from .._core.errors import UnhealthyError
 from .._core.hypervisor import Health
 from .addresses import addresses
+from .agent import Agent, decoded
 from .connection import Connection
-from .library import libvirt, libvirt_qemu
+from .library import libvirt
 
 _LOOK_AGAIN = 0.2
 """Seconds between two looks at what has no libvirt event: the agent's answer, a port, a command's result."""
-_AGENT_TIMEOUT = 5
 _OUTPUT_SHOWN = 2000
 
 
@@ -41,6 +39,7 @@ class _Probe:
     def __init__(self, domain: Any, health: Health) -> None:
         self.domain = domain
         self.health = health
+        self.agent = Agent(domain)
         self.last = "it was not looked at yet"
         self._running: int | None = None
 
@@ -78,7 +77,7 @@ class _Probe:
         return True
 
     def _agent(self) -> bool:
-        return self._ask({"execute": "guest-ping"}) is not None
+        return self._told(self.agent.ask("guest-ping")) is not None
 
     def _port(self) -> bool:
         known = [address for found in addresses(self.domain).values() for address in found]
@@ -94,40 +93,20 @@ class _Probe:
 
     def _command(self) -> bool:
         if self._running is None:
-            command, *arguments = self.health.command
-            started = self._ask(
-                {
-                    "execute": "guest-exec",
-                    "arguments": {"path": command, "arg": arguments, "capture-output": True},
-                }
-            )
-            self._running = None if started is None else started.get("pid")
+            self._running = self._told(self.agent.begin(self.health.command))
             return False
-        status = self._ask({"execute": "guest-exec-status", "arguments": {"pid": self._running}})
+        status = self._told(self.agent.status(self._running))
         if status is not None and not status.get("exited"):
             return False
         self._running = None  # ended, or the guest does not know it any more because it was rebooted
         if status is None:
             return False
-        output = _decoded(status.get("out-data")) + _decoded(status.get("err-data"))
+        output = "".join(decoded(status.get(name), _OUTPUT_SHOWN)[0] for name in ("out-data", "err-data"))
         self.last = f"the command ended with {status.get('exitcode', status.get('signal'))}: {output.strip()}"
         return bool(status.get("exitcode") == 0)
 
-    def _ask(self, command: dict[str, Any]) -> Any:
-        """Return the agent's answer, or None when there is none; an empty answer is an empty dict."""
-        try:
-            reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(command), _AGENT_TIMEOUT, 0)
-            answer = json.loads(reply)["return"]
-        except libvirt.libvirtError as error:
-            self.last = f"guest agent: {error.get_error_message()}"
-            return None
-        except (ValueError, KeyError, TypeError):
-            self.last = "guest agent: its answer makes no sense"
-            return None
-        return answer if isinstance(answer, dict) else {}
-
-
-def _decoded(data: Any) -> str:
-    if not isinstance(data, str):
-        return ""
-    return base64.b64decode(data[: 2 * _OUTPUT_SHOWN]).decode(errors="replace")[-_OUTPUT_SHOWN:]
+    def _told(self, answer: Any) -> Any:
+        """Return an answer of the agent, and remember why there is none."""
+        if answer is None:
+            self.last = self.agent.last
+        return answer

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from .._core import volume_xml
-from .._core.errors import ExistsError, HypervisorError, InvalidError, NotFoundError, RefusedError
+from .._core.errors import ExistsError, InvalidError, NotFoundError, RefusedError
 from .._core.hypervisor import StoragePool, Volume
 from .connection import Connection, translated
+from .denials import told
 from .library import libvirt
 
 _CHUNK = 256 * 1000
@@ -29,9 +30,12 @@ class StorageCalls:
         self._pools: dict[str, Any] = {}
 
     def storage_pools(self) -> list[StoragePool]:
+        found = []
         with translated("cannot list the storage pools"):
-            pools = [_pool_value(pool) for pool in self.connection.libvirt.listAllStoragePools()]
-        return sorted(pools, key=lambda pool: pool.name)
+            for pool in self.connection.libvirt.listAllStoragePools():
+                with _unless_gone(pool=True):
+                    found.append(_pool_value(pool))
+        return sorted(found, key=lambda pool: pool.name)
 
     def storage_pool(self, name: str) -> StoragePool:
         with translated(f"cannot look at storage pool {name!r}"):
@@ -189,12 +193,12 @@ def _abort(stream: Any) -> None:
 
 
 @contextmanager
-def _unless_gone() -> Iterator[None]:
-    """Leave the block when the volume does not exist (any more)."""
+def _unless_gone(*, pool: bool = False) -> Iterator[None]:
+    """Leave the block when the volume, or the storage pool, does not exist (any more)."""
     try:
         yield
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+        if error.get_error_code() != (libvirt.VIR_ERR_NO_STORAGE_POOL if pool else libvirt.VIR_ERR_NO_STORAGE_VOL):
             raise
 
 
@@ -209,8 +213,8 @@ def _creating(storage_pool: str) -> Iterator[None]:
             or "already in use" in message
             or "already exists" in message
         )
-        kind = ExistsError if taken else HypervisorError
-        raise kind(f"cannot create a volume in storage pool {storage_pool!r}: {message}") from error
+        doing = f"cannot create a volume in storage pool {storage_pool!r}"
+        raise (ExistsError(f"{doing}: {message}") if taken else told(doing, error)) from error
 
 
 @contextmanager

@@ -1,0 +1,362 @@
+# Copyright: golden.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Shows how far a rollout is, and writes a report of it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: rollout
+type: aggregate
+short_description: Shows how far a rollout is, and writes a report of it
+version_added: 0.1.0
+description:
+  - Watches the tasks that run M(golden.libvirt.vm_restore), in the playbooks of this collection or in others, and stays
+    silent in all other runs.
+  - On a terminal it keeps a line for each VM and a progress bar with the time left at the foot of the screen, below
+    what Ansible prints. Elsewhere it prints a line for each VM.
+  - Writes a report as one HTML page, which needs no other file, and as JSON. They are written anew after each VM, so
+    there is a report also when the run is killed.
+  - It works beside any stdout callback.
+options:
+  report_folder:
+    description:
+      - The folder for the reports; it is made if it is not there. Only its owner can read the reports.
+      - An empty string turns reports off.
+    type: str
+    default: ~/.ansible/golden_rollouts
+    env:
+      - name: GOLDEN_ROLLOUT_REPORT_FOLDER
+    ini:
+      - section: callback_golden_rollout
+        key: report_folder
+  display:
+    description:
+      - V(auto) shows live lines on a terminal, and plain lines elsewhere or without colours (E(NO_COLOR)).
+      - V(lines) always prints plain lines, V(none) nothing but where the report is.
+    type: str
+    choices: [auto, lines, none]
+    default: auto
+    env:
+      - name: GOLDEN_ROLLOUT_DISPLAY
+    ini:
+      - section: callback_golden_rollout
+        key: display
+requirements:
+  - to be enabled, by C(callbacks_enabled=golden.libvirt.rollout) in the section C([defaults]) of F(ansible.cfg) or
+    by the environment variable E(ANSIBLE_CALLBACKS_ENABLED)
+author:
+  - golden.libvirt contributors (@golden-libvirt)
+seealso:
+  - module: golden.libvirt.vm_restore
+"""
+
+EXAMPLES = r"""
+# ansible.cfg
+# [defaults]
+# callbacks_enabled = golden.libvirt.rollout
+# [callback_golden_rollout]
+# report_folder = ./reports
+"""
+
+import atexit
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible import constants, context
+from ansible.plugins.callback import CallbackBase
+
+from ..module_utils._core import rollout_lines, rollout_watch
+from ..module_utils._core.rollout_html import page
+from ..module_utils._core.rollout_report import (
+    BROKEN_OFF,
+    DONE,
+    FAILED,
+    MOVED,
+    TAKEN_BACK,
+    UNDER_WAY,
+    UP_TO_DATE,
+    WOULD_MOVE,
+    Report,
+    slug,
+    to_json,
+)
+from ..module_utils._core.rollout_watch import FAILED_TASK, SKIPPED, SUCCEEDED, Place, Task, Watch
+from ..module_utils._core.terminal_foot import closed, opened, painted
+
+KINDS = {
+    "golden.libvirt.vm_restore": rollout_watch.RESTORE,
+    "golden.libvirt.vm_info": rollout_watch.VMS,
+    "golden.libvirt.template_version_info": rollout_watch.VERSIONS,
+    "ansible.builtin.set_stats": rollout_watch.STATS,
+    "ansible.builtin.fail": rollout_watch.FAIL,
+}
+HOOK = re.compile(r"rollout_(drain|verify|undrain)_tasks")
+"""How the role names the files of its hooks."""
+TOLD = (MOVED, WOULD_MOVE, FAILED, TAKEN_BACK, UP_TO_DATE)
+"""What plain lines tell of a VM."""
+COLOURS = {
+    MOVED: constants.config.get_config_value("COLOR_OK"),
+    WOULD_MOVE: constants.config.get_config_value("COLOR_CHANGED"),
+    FAILED: constants.config.get_config_value("COLOR_ERROR"),
+    TAKEN_BACK: constants.config.get_config_value("COLOR_WARN"),
+}
+BETWEEN = 0.5
+"""Seconds between two paintings of the live lines."""
+
+
+class CallbackModule(CallbackBase):
+    """The callback plugin."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "golden.libvirt.rollout"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._places: dict[str, Place] = {}
+        self._told: dict[str, tuple[str, bool | None]] = {}
+        self._batch_told = 0
+        self._foot: _Foot | None = None
+        self._path = ""
+        self._ended = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began = time.gmtime()
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", self._began)
+        self._watch = Watch(began, time.monotonic(), bool(context.CLIARGS.get("check")))
+        atexit.register(self._end, BROKEN_OFF)
+
+    # --- what Ansible tells -----------------------------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Note the name of the playbook."""
+        self._watch.playbook(os.path.basename(str(playbook._file_name)))
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Note the hosts of a play, or of its next batch."""
+        variables = play.get_variable_manager().get_vars(play=play)
+        hosts = [str(host) for host in variables.get("ansible_play_hosts_all", ())]
+        for host in hosts:
+            if host not in self._places:
+                known = variables["hostvars"].get(host, {})
+                self._places[host] = Place(str(known.get("golden_vm", host)), str(known.get("golden_uri", "")))
+        places = {host: self._places[host] for host in hosts}
+        batch = [str(host) for host in variables.get("ansible_play_batch", ())]
+        with self._lock:
+            self._watch.play(str(play._uuid), play.get_name().strip(), list(play.serial), places, batch=batch)
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """Note that a task begins for a host."""
+        with self._changes():
+            self._watch.begin(host.get_name(), _task(task), time.monotonic())
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Note that a task ended well for a host."""
+        self._end_task(result, SUCCEEDED)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Note that a task failed for a host."""
+        restores = _task(result.task).kind == rollout_watch.RESTORE
+        self._end_task(result, SKIPPED if ignore_errors and not restores else FAILED_TASK)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """Note that a task was skipped for a host."""
+        self._end_task(result, SKIPPED)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Note that a host could not be reached."""
+        self._end_task(result, FAILED_TASK)
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """Note that a task ended well for one item of its loop."""
+        self._end_item(result, SUCCEEDED)
+
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        """Note that a task failed for one item of its loop."""
+        self._end_item(result, FAILED_TASK)
+
+    def v2_runner_item_on_skipped(self, result: Any) -> None:
+        """Note that a task was skipped for one item of its loop."""
+        self._end_item(result, SKIPPED)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Write the last report, and say where it is."""
+        self._end(DONE)
+        atexit.unregister(self._end)
+
+    def _end_task(self, result: Any, how: str) -> None:
+        with self._changes():
+            self._watch.end(result.host.get_name(), _task(result.task), how, result.result, time.monotonic())
+
+    def _end_item(self, result: Any, how: str) -> None:
+        with self._changes():
+            self._watch.item(result.host.get_name(), _task(result.task), how, result.result, time.monotonic())
+
+    # --- what is shown and written ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changes(self) -> Iterator[None]:
+        """Take over what has happened, and show what is new."""
+        with self._lock:
+            yield
+            if self._watch.is_rollout:
+                self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        report = self._watch.report(now)
+        news = {vm.name: (vm.result, vm.rolled_back) for vm in report.vms if vm.start is not None}
+        new = [vm for vm in report.vms if vm.name in news and self._told.get(vm.name) != news[vm.name]]
+        self._told = news
+        if not new:
+            return
+        if any(vm.result in TOLD for vm in new):
+            self._write(report)
+        if self.get_option("display") == "none":
+            return
+        if self.get_option("display") == "auto" and _is_live():
+            if self._foot is None:
+                self._foot = _Foot(self._watch, self._lock)
+            return
+        if self._watch.batch[0] != self._batch_told:
+            self._batch_told = self._watch.batch[0]
+            self._display.display(rollout_lines.plain_begin(self._watch))
+        for vm in new:
+            if vm.result in TOLD:
+                line = rollout_lines.plain_end(self._watch, vm, report, now)
+                self._display.display(line, color=COLOURS.get(vm.result))
+
+    def _end(self, outcome: str) -> None:
+        """Show and write the end; a worker, which is a copy of this process, has nothing to do with it."""
+        if os.getpid() != self._process or self._ended:
+            return
+        self._ended = True
+        if self._foot is not None:
+            self._foot.close()
+        with self._lock:
+            if not self._watch.is_rollout:
+                return
+            report = self._watch.report(time.monotonic(), outcome)
+        if self.get_option("display") != "none":
+            self._display.banner("ROLLOUT")
+            for result, line in rollout_lines.table(report):
+                self._display.display(line, color=COLOURS.get(result))
+        self._write(report)
+        if self._path:
+            self._display.display(f"report: {self._path}.html")
+
+    def _write(self, report: Report) -> None:
+        """Write the report; one that cannot be written is no reason to stop a rollout."""
+        folder = self.get_option("report_folder")
+        if not folder:
+            return
+        try:
+            if not self._path:
+                self._path = _new_path(os.path.abspath(os.path.expanduser(folder)), report, self._began)
+            _replace(f"{self._path}.html", page(report))
+            _replace(f"{self._path}.json", json.dumps(to_json(report), indent=1) + "\n")
+        except OSError as error:
+            self._path = ""
+            if report.outcome != UNDER_WAY:
+                self._display.warning(f"the report of the rollout cannot be written: {error}")
+
+
+class _Foot:
+    """The live lines at the foot of the terminal, painted by a thread of their own."""
+
+    def __init__(self, watch: Watch, lock: threading.Lock) -> None:
+        self._watch = watch
+        self._lock = lock
+        self._size = (0, 0)
+        self._height = 0
+        self._signs = rollout_lines.FINE if "utf" in (sys.stdout.encoding or "").lower() else rollout_lines.ASCII
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="golden.libvirt.rollout", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the lines back to the terminal."""
+        self._stop.set()
+        self._thread.join()
+        if self._height:
+            _to_terminal(closed(self._height, self._size[1]))
+
+    def _run(self) -> None:
+        while True:
+            if os.tcgetpgrp(sys.stdout.fileno()) == os.getpgrp():  # not while another job has the terminal
+                self._paint()
+            if self._stop.wait(BETWEEN):
+                return
+
+    def _paint(self) -> None:
+        width, rows = shutil.get_terminal_size()
+        with self._lock:
+            lines = rollout_lines.live_lines(self._watch, time.monotonic(), width, rows // 2, self._signs)
+        before = ""
+        if (width, rows) != self._size or len(lines) != self._height:
+            if self._height:
+                before = closed(self._height, min(rows, self._size[1]))
+            before += opened(len(lines), rows)
+            self._size, self._height = (width, rows), len(lines)
+        _to_terminal(before + painted(lines, rows))
+
+
+def _to_terminal(text: str) -> None:
+    """Write to the terminal at once: nothing of another writer comes between, and no buffer is shared with one."""
+    os.write(sys.stdout.fileno(), text.encode(sys.stdout.encoding or "utf-8", "replace"))
+
+
+def _is_live() -> bool:
+    wanted = not constants.config.get_config_value("ANSIBLE_NOCOLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return wanted and sys.stdout.isatty() and shutil.get_terminal_size().lines >= 12
+
+
+def _task(task: Any) -> Task:
+    """Return a task of Ansible as the watcher knows it."""
+    hook = None
+    parent = task._parent
+    while parent is not None and hook is None:
+        hook = HOOK.search(str(getattr(parent, "args", {}).get("_raw_params", "")))
+        parent = parent._parent
+    kind = KINDS.get(task.resolved_action or task.action, rollout_watch.OTHER)
+    return Task(kind, task.get_name().strip(), hook[1] if hook else "", task.loop is not None)
+
+
+def _new_path(folder: str, report: Report, began: time.struct_time) -> str:
+    """Return the path of a new report, without its suffix; the folder is made if it is not there."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    name = "-".join(part for part in (slug(report.title), slug(report.vm_pool)) if part) or "rollout"
+    base = os.path.join(folder, f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', began)}")
+    paths = (base if number == 1 else f"{base}-{number}" for number in range(1, 1000))
+    for path in paths:
+        try:
+            os.close(os.open(f"{path}.html", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"{base}.html is there already")
+
+
+def _replace(path: str, text: str) -> None:
+    """Write a file that only its owner can read; whoever reads it meanwhile sees the old one or the new one, whole."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise

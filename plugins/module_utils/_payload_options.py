@@ -1,0 +1,98 @@
+"""The options of a payload that several modules have, and the request that they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._core.errors import InvalidError, NotFoundError
+from ._core.payload import PERMANENT, RUN_ONCE, Build, Content, PayloadRequest, ignition
+from ._core.payload_files import BASE64, CDROM, DEFAULT_VOLUME_ID, FLOPPY, UTF8, PayloadFile, file_of
+from ._core.payload_presets import SYSPREP_FILENAMES, cloud_init, sysprep
+from ._core.units import parse_size
+from ._media.image import build_image, missing_library
+
+CONTENTS = ("files", "cloud_init", "sysprep", "ignition")
+"""The options that say what a payload holds. What they hold is never shown."""
+
+
+def payload_options(availability: bool = False) -> dict[str, Any]:
+    """Return the specs of the options of a payload, with or without that which says for which runs it is."""
+    options: dict[str, Any] = dict(
+        type=dict(type="str", choices=[CDROM, FLOPPY]),
+        files=dict(
+            type="list",
+            elements="dict",
+            no_log=True,
+            options=dict(
+                name=dict(type="str", required=True),
+                content=dict(type="str", required=True),
+                encoding=dict(type="str", choices=[UTF8, BASE64], default=UTF8),
+            ),
+        ),
+        cloud_init=dict(
+            type="dict",
+            no_log=True,
+            options=dict(user_data=dict(type="raw"), meta_data=dict(type="raw"), network_config=dict(type="raw")),
+        ),
+        sysprep=dict(
+            type="dict",
+            no_log=True,
+            options=dict(
+                filename=dict(type="str", choices=list(SYSPREP_FILENAMES), default=SYSPREP_FILENAMES[0]),
+                content=dict(type="str", required=True),
+            ),
+        ),
+        ignition=dict(type="raw", no_log=True),
+        volume_id=dict(type="str"),
+        max_file_size=dict(type="str", default="16KiB"),
+        storage_pool=dict(type="str"),
+    )
+    if availability:
+        options["availability"] = dict(type="str", choices=[PERMANENT, RUN_ONCE], default=PERMANENT)
+    return options
+
+
+def payload_of(options: dict[str, Any]) -> PayloadRequest:
+    """Return the payload that was asked for; what can be known to be wrong without the VM is refused."""
+    given = [name for name in CONTENTS if options[name] is not None]
+    if len(given) != 1:
+        raise InvalidError(
+            f"a payload needs exactly one of {', '.join(CONTENTS)}; given are {', '.join(given) or 'none of them'}"
+        )
+    build = _building(options, given[0])
+    return PayloadRequest(build, options.get("availability") or PERMANENT, options["storage_pool"] or None)
+
+
+def _building(options: dict[str, Any], kind: str) -> Build:
+    if kind == "ignition":
+        _check_without_medium(options)
+        content = ignition(options["ignition"])
+        return lambda name, uuid: content
+    medium, limit = options["type"] or CDROM, parse_size(options["max_file_size"], "max_file_size")
+    missing = missing_library(medium)
+    if missing is not None:
+        raise NotFoundError(
+            f"the Python library {missing[0]!r} is missing where the module runs; install it there (pip install "
+            f"{missing[0]}), or run the module on the controller with a remote uri"
+        )
+
+    def build(name: str, uuid: str) -> Content:
+        files, volume_id = _files(options, kind, name, uuid)
+        image = build_image(files, medium, options["volume_id"] or volume_id, limit)
+        return Content(medium, image, tuple(files))
+
+    return build
+
+
+def _check_without_medium(options: dict[str, Any]) -> None:
+    for option in ("type", "volume_id"):
+        if options[option] is not None:
+            raise InvalidError(f"{option}: a payload for Ignition is on no medium; leave it out")
+
+
+def _files(options: dict[str, Any], kind: str, name: str, uuid: str) -> tuple[list[PayloadFile], str]:
+    if kind == "cloud_init":
+        return cloud_init(name, uuid, **options["cloud_init"])
+    if kind == "sysprep":
+        return sysprep(**options["sysprep"])
+    return [file_of(**file) for file in options["files"]], DEFAULT_VOLUME_ID

@@ -1,0 +1,66 @@
+"""A real terminal: tmux, which shows what a program has drawn."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A terminal of its own, with a shell that waits for commands."""
+
+    socket: Path
+
+    def tmux(self, *words: str) -> str:
+        """Run a command of tmux and return what it prints."""
+        done = subprocess.run(["tmux", "-S", self.socket, *words], check=True, capture_output=True, text=True)
+        return done.stdout
+
+    def run(self, command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> None:
+        """Start a command; ``ended <status>`` is printed after it."""
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        words = shlex.join(["env", *settings, *map(str, command)])
+        self.tmux("send-keys", "-l", f" cd {shlex.quote(str(folder))}; clear; {words}; echo ended $?")
+        self.tmux("send-keys", "Enter")
+
+    def screen(self, colours: bool = False) -> list[str]:
+        """Return the lines that are seen now."""
+        return self.tmux("capture-pane", "-p", *(["-e"] if colours else [])).split("\n")
+
+    def history(self) -> str:
+        """Return all that was printed, with what has scrolled away, long lines in one piece."""
+        return self.tmux("capture-pane", "-p", "-J", "-S", "-")
+
+    def wait_for(self, text: str, timeout: float = 300) -> list[str]:
+        """Wait until a text is seen, and return the screen."""
+        deadline = time.monotonic() + timeout
+        while text not in "\n".join(screen := self.screen()):
+            assert time.monotonic() < deadline, "\n".join(screen)
+            time.sleep(0.1)
+        return screen
+
+
+@contextmanager
+def terminal(width: int = 100, rows: int = 30) -> Iterator[Terminal]:
+    """Yield a terminal of this size; it is closed with the block."""
+    with tempfile.TemporaryDirectory(prefix="gldtest-") as folder:
+        made = Terminal(Path(folder) / "socket")
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        size = ["-x", str(width), "-y", str(rows)]
+        subprocess.run(
+            ["tmux", "-S", made.socket, "-f", "/dev/null", "new-session", "-d", *size, "sh"],
+            check=True,
+            env=environment,
+        )
+        try:
+            yield made
+        finally:
+            made.tmux("kill-server")
