@@ -118,8 +118,7 @@ def take_pictures(folder: Path, screen: str) -> None:
         for name, width, scheme, scale in (
             ("desktop-light", 1200, "light", 1.0),
             ("desktop-dark", 1200, "dark", 1.0),
-            ("phone-light", 390, "light", 1.5),
-            ("phone-dark", 390, "dark", 1.5),
+            ("phone-dark", 390, "dark", 1.0),
         ):
             opened.open(report, width, 800, scheme, scale)
             opened.picture(IMAGES / f"rollout-report-{name}.png")

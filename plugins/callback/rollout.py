@@ -98,6 +98,8 @@ KINDS = {
     "ansible.builtin.set_stats": rollout_watch.STATS,
     "ansible.builtin.fail": rollout_watch.FAIL,
 }
+ASKED = (rollout_watch.RESTORE, rollout_watch.VMS)
+"""The tasks of which it matters what they are asked for."""
 HOOK = re.compile(r"rollout_(drain|verify|undrain)_tasks")
 """How the role names the files of its hooks."""
 TOLD = (MOVED, WOULD_MOVE, FAILED, TAKEN_BACK, UP_TO_DATE)
@@ -108,6 +110,8 @@ COLOURS = {
     FAILED: constants.config.get_config_value("COLOR_ERROR"),
     TAKEN_BACK: constants.config.get_config_value("COLOR_WARN"),
 }
+WRITING = 20
+"""Of so many parts of the time of a long rollout, one may go into writing its report."""
 BETWEEN = 0.5
 """Seconds between two paintings of the live lines."""
 
@@ -125,23 +129,27 @@ class CallbackModule(CallbackBase):
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._places: dict[str, Place] = {}
+        self._hooks: dict[str, str] = {}
+        self._begin()
+        atexit.register(self._end, BROKEN_OFF)
+
+    def _begin(self) -> None:
+        """Begin anew: one run can have several playbooks."""
+        self._began = time.gmtime()
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", self._began)
+        self._watch = Watch(began, time.monotonic(), bool(context.CLIARGS.get("check")))
         self._told: dict[str, tuple[str, bool | None]] = {}
         self._batch_told = 0
         self._foot: _Foot | None = None
         self._path = ""
+        self._next_write = 0.0
         self._ended = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._began = time.gmtime()
-        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", self._began)
-        self._watch = Watch(began, time.monotonic(), bool(context.CLIARGS.get("check")))
-        atexit.register(self._end, BROKEN_OFF)
 
     # --- what Ansible tells -----------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Note the name of the playbook."""
+        """Begin with a playbook."""
+        self._begin()
         self._watch.playbook(os.path.basename(str(playbook._file_name)))
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -159,8 +167,9 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """Note that a task begins for a host."""
-        with self._changes():
-            self._watch.begin(host.get_name(), _task(task), time.monotonic())
+        known = self._task(task)
+        with self._changes(known):
+            self._watch.begin(host.get_name(), known, time.monotonic())
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Note that a task ended well for a host."""
@@ -168,7 +177,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Note that a task failed for a host."""
-        restores = _task(result.task).kind == rollout_watch.RESTORE
+        restores = self._task(result.task).kind == rollout_watch.RESTORE
         self._end_task(result, SKIPPED if ignore_errors and not restores else FAILED_TASK)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
@@ -194,24 +203,41 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the last report, and say where it is."""
         self._end(DONE)
-        atexit.unregister(self._end)
 
     def _end_task(self, result: Any, how: str) -> None:
-        with self._changes():
-            self._watch.end(result.host.get_name(), _task(result.task), how, result.result, time.monotonic())
+        task = self._task(result.task)
+        with self._changes(task, how):
+            self._watch.end(result.host.get_name(), task, how, result.result, time.monotonic())
 
     def _end_item(self, result: Any, how: str) -> None:
-        with self._changes():
-            self._watch.item(result.host.get_name(), _task(result.task), how, result.result, time.monotonic())
+        task = self._task(result.task)
+        with self._changes(task, how):
+            self._watch.item(result.host.get_name(), task, how, result.result, time.monotonic())
+
+    def _task(self, task: Any) -> Task:
+        """Return a task of Ansible as the watcher knows it."""
+        included = HOOK.search(str(task.args.get("_raw_params", "")))
+        if included:
+            # seen before its file is read; then the name of the variable is replaced by that of the file
+            self._hooks[task._uuid] = included[1]
+        hook, parent = "", task._parent
+        while parent is not None and not hook:
+            hook, parent = self._hooks.get(parent._uuid, ""), parent._parent
+        kind = KINDS.get(task.resolved_action or task.action, rollout_watch.OTHER)
+        # for each item of a loop, the arguments are what they are for it; else they may be templates still
+        asked = {name: str(task.args.get(name, "")) for name in ("vm", "uri")} if kind in ASKED else {}
+        known = {name: text for name, text in asked.items() if "{{" not in text}
+        return Task(kind, task.get_name().strip(), hook, task.loop is not None, **known)
 
     # --- what is shown and written ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _changes(self) -> Iterator[None]:
-        """Take over what has happened, and show what is new."""
+    def _changes(self, task: Task, how: str = "") -> Iterator[None]:
+        """Take over what has happened, and show what is new if it can have changed anything."""
         with self._lock:
             yield
-            if self._watch.is_rollout:
+            matters = task.kind == rollout_watch.RESTORE or task.hook or how == FAILED_TASK
+            if matters and self._watch.is_rollout:
                 self._show()
 
     def _show(self) -> None:
@@ -260,7 +286,8 @@ class CallbackModule(CallbackBase):
     def _write(self, report: Report) -> None:
         """Write the report; one that cannot be written is no reason to stop a rollout."""
         folder = self.get_option("report_folder")
-        if not folder:
+        started = time.monotonic()
+        if not folder or (report.outcome == UNDER_WAY and started < self._next_write):
             return
         try:
             if not self._path:
@@ -271,6 +298,7 @@ class CallbackModule(CallbackBase):
             self._path = ""
             if report.outcome != UNDER_WAY:
                 self._display.warning(f"the report of the rollout cannot be written: {error}")
+        self._next_write = started + WRITING * (time.monotonic() - started)
 
 
 class _Foot:
@@ -321,17 +349,6 @@ def _to_terminal(text: str) -> None:
 def _is_live() -> bool:
     wanted = not constants.config.get_config_value("ANSIBLE_NOCOLOR") and os.environ.get("TERM", "dumb") != "dumb"
     return wanted and sys.stdout.isatty() and shutil.get_terminal_size().lines >= 12
-
-
-def _task(task: Any) -> Task:
-    """Return a task of Ansible as the watcher knows it."""
-    hook = None
-    parent = task._parent
-    while parent is not None and hook is None:
-        hook = HOOK.search(str(getattr(parent, "args", {}).get("_raw_params", "")))
-        parent = parent._parent
-    kind = KINDS.get(task.resolved_action or task.action, rollout_watch.OTHER)
-    return Task(kind, task.get_name().strip(), hook[1] if hook else "", task.loop is not None)
 
 
 def _new_path(folder: str, report: Report, began: time.struct_time) -> str:

@@ -95,9 +95,23 @@ options:
     suboptions:
 """
 
+_OF_A_POOL = """
+options:
+  payload:
+    description:
+      - Files that each member is shown on a CD or a floppy at every start, from the first one. Without it, what the
+        members have stays. Members that are taken get it when this task is run again after their return.
+      - In texts, also in names of files, C(@vm@) stands for the name of the member, C(@vm_pool@) for that of the pool,
+        and C(@number@) for the number of the member in it.
+      - What it holds appears in no result, diff or log.
+    type: dict
+    suboptions:
+"""
+
 
 class ModuleDocFragment:
     """What a payload holds, and how the VM is shown it."""
 
     DOCUMENTATION = "options:" + indent(_OPTIONS, "  ") + _REQUIREMENTS
     VM = _OF_A_VM + indent(_OPTIONS, "      ").replace("O(", "O(payload.") + _REQUIREMENTS
+    POOL = _OF_A_POOL + indent(_OPTIONS, "      ").replace("O(", "O(payload.") + _REQUIREMENTS

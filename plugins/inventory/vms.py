@@ -26,7 +26,8 @@ notes:
     C(golden_template_storage_pool), C(golden_template_version), C(golden_wanted_version), C(golden_outdated),
     C(golden_stateless), C(golden_root_storage_pool), C(golden_root_volume), C(golden_previous_version) (the version of
     the root that the last restore kept), C(golden_unfinished) (a job that died), C(golden_vm_pool),
-    C(golden_auto_refresh), C(golden_taken), C(golden_prestarted), C(golden_set_aside), C(golden_lease_user) and C(golden_lease_since). What a VM does not have is null.
+    C(golden_auto_refresh), C(golden_taken), C(golden_prestarted), C(golden_set_aside), C(golden_lease_user) and
+    C(golden_lease_since). What a VM does not have is null.
   - A module reaches a VM from the controller with C(uri={{ golden_uri }}) and C(delegate_to=localhost), whether the
     hypervisor is the controller itself or far away. Where the hypervisors are hosts of the inventory under their own
     names, C(delegate_to={{ golden_hypervisor }}) with the URI C(qemu:///system) does the same there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from ._core.errors import InvalidError, NotFoundError
@@ -13,6 +15,8 @@ from ._media.image import build_image, missing_library
 
 CONTENTS = ("files", "cloud_init", "sysprep", "ignition")
 """The options that say what a payload holds. What they hold is never shown."""
+
+_PLACES = re.compile("@(?:vm|vm_pool|number)@")
 
 
 def payload_options(availability: bool = False) -> dict[str, Any]:
@@ -61,6 +65,30 @@ def payload_of(options: dict[str, Any]) -> PayloadRequest:
         )
     build = _building(options, given[0])
     return PayloadRequest(build, options.get("availability") or PERMANENT, options["storage_pool"] or None)
+
+
+def member_payload_of(options: dict[str, Any], vm_pool: str) -> PayloadRequest:
+    """Return the payload that was asked for the members of a pool: in its texts, each has its own values."""
+    request = payload_of(options)
+
+    def build(name: str, uuid: str) -> Content:
+        values = {"@vm@": name, "@vm_pool@": vm_pool, "@number@": name.rpartition("-")[2]}
+        own = {kind: _replaced(options[kind], values) for kind in CONTENTS}
+        return payload_of({**options, **own}).build(name, uuid)
+
+    return replace(request, build=build)
+
+
+def _replaced(value: Any, values: dict[str, str]) -> Any:
+    """Return a content with the values of a member in all of its texts; what is written in base64 is no text."""
+    if isinstance(value, str):
+        return _PLACES.sub(lambda found: values[found[0]], value)
+    if isinstance(value, list):
+        return [_replaced(part, values) for part in value]
+    if not isinstance(value, dict):
+        return value
+    kept = ("content",) if value.get("encoding") == BASE64 else ()
+    return {name: part if name in kept else _replaced(part, values) for name, part in value.items()}
 
 
 def _building(options: dict[str, Any], kind: str) -> Build:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vm_lease
 short_description: Hand a VM of a pool to a user, and take it back
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Taking hands out a free VM of the pool. One that runs comes first, of those one that is up to date; else one that is
     down is started, after a restore if it needs a fresh root. Of many who take at once, each gets another VM.

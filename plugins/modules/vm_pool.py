@@ -86,6 +86,7 @@ extends_documentation_fragment:
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
+  - golden.libvirt.payload.pool
 notes:
   - O(size), O(networks) and O(storage_pools) are those of new members; the existing ones keep theirs.
   - O(health) is that of members that this run starts.
@@ -102,6 +103,19 @@ EXAMPLES = r"""
     template: desktop
     count: 3
     prestarted: 2
+
+- name: Have a pool whose members cloud-init gives their names
+  golden.libvirt.vm_pool:
+    vm_pool: desk
+    template: desktop
+    count: 3
+    payload:
+      cloud_init:
+        user_data:
+          hostname: "@vm@"
+          write_files:
+            - path: /etc/desk-number
+              content: "@number@"
 
 - name: Keep a pool on version 4
   golden.libvirt.vm_pool:
@@ -157,6 +171,7 @@ from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
 from ..module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
 from ..module_utils._options import health_of, health_options, network_options, networks_of, size_of, size_options
+from ..module_utils._payload_options import member_payload_of, payload_options
 from ..module_utils._runner import Params, run
 
 
@@ -180,6 +195,7 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
             networks=networks_of(params["networks"]),
             storage_pools=tuple(params["storage_pools"] or ()),
             wait_timeout=params["wait_timeout"],
+            payload=member_payload_of(params["payload"], params["vm_pool"]) if params["payload"] is not None else None,
         ),
     )
 
@@ -205,6 +221,7 @@ def main() -> None:
             networks=network_options(mac=False),
             storage_pools=dict(type="list", elements="str"),
             wait_timeout=dict(type="int", default=120),
+            payload=dict(type="dict", options=payload_options(), no_log=True),
         ),
     )
 

@@ -3,9 +3,10 @@
 
     .cache/venv/bin/python tests/bench/pool.py [--count N]
 
-The members are definitions and overlays that do not run. What has a floor is shown as its ratio to a bare libvirt-python
-script that makes the calls without which it cannot be done: for looking, the list of the domains and their definitions;
-for making, a definition and an overlay each. A module's start (imports, connection) is no part of the figures.
+The members are definitions and overlays that do not run. What has a floor is shown as its ratio to a bare
+libvirt-python script that makes the calls without which it cannot be done: for looking, the list of the domains and
+their definitions; for making, a definition and an overlay each. A module's start is no part of the
+figures.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Pool:
             publish_graphics="none",
             publish_networks=self.network,
             publish_source_vm="",
-            **variables,
+            **{"publish_refresh_down": "false", **variables},
         )
         assert run.rc == 0, run.output
         return run

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +13,11 @@ import pytest
 import yaml
 
 from support.events import Relay, made_relay
-from support.fixtures import REPOSITORY, Site, make_disk
+from support.fixtures import Site, make_disk
 from support.metadata import set_lease
 from support.modules import run_module
+from support.rulebook import Rulebook, running, until
 from support.virsh import NAMESPACE, metadata, root_path, state, virsh
-
-PROGRAMS = REPOSITORY / ".cache" / "rulebook" / "bin"
-INVENTORY = "localhost ansible_connection=local ansible_python_interpreter='{{ ansible_playbook_python }}'\n"
-
-
-class Rulebook:
-    """A running ansible-rulebook."""
-
-    def __init__(self, folder: Path, rulebook: str, variables: dict[str, Any]) -> None:
-        self._log = folder / "rulebook.log"
-        given = folder / "vars.yml"
-        given.write_text(yaml.safe_dump(variables))
-        inventory = folder / "inventory.ini"
-        inventory.write_text(INVENTORY)
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [PROGRAMS / "ansible-rulebook", "-r", rulebook, "--vars", given, "-i", inventory, "--print-events"],
-                cwd=folder,
-                env={**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "true"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        """What it has printed so far, with every run of blanks as one space."""
-        return " ".join(self._log.read_text().split())
-
-    def wait(self, text: str) -> None:
-        """Wait until it has printed something."""
-        until(lambda: text in self.output or self._process.poll() is not None)
-        assert text in self.output
-
-    def end(self) -> None:
-        """End it, as ^C does."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(timeout=30)
-        finally:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-
-
-def until(done: Callable[[], bool], tell: Callable[[], Any] = lambda: "", timeout: float = 90) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline, tell()
-        time.sleep(0.1)
-
-
-@contextmanager
-def running(folder: Path, rulebook: str, **variables: Any) -> Iterator[Rulebook]:
-    """Yield a rulebook whose source has connected."""
-    made = Rulebook(folder, rulebook, variables)
-    try:
-        made.wait("'event': 'connected'")
-        yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture

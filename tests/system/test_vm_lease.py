@@ -53,7 +53,9 @@ def write_on_root(vm: str) -> None:
 def holds(vm: str) -> bool:
     """Whether what was written on the root of a VM is there."""
     command = ["qemu-io", "-U", "-r", "-f", "qcow2", "-c", "read -P 7 0 64k", root_path(vm)]
-    return "verification failed" not in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "64 KiB" in done.stdout, done.stderr
+    return "verification failed" not in done.stdout
 
 
 def refused(**options: Any) -> str:

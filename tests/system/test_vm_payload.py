@@ -265,3 +265,23 @@ def test_the_content_is_nowhere_but_on_the_volume(site: Site, vm: str, tmp_path:
     for text in (run.output, logs(), virsh("dumpxml", vm)):
         assert MARKER not in text
         assert encoded not in text
+
+
+def test_the_members_of_a_pool_have_their_own(site: Site, template: str) -> None:
+    seed = {"user_data": {"hostname": "@vm@", "fqdn": "@vm@.example"}}
+    options = {"vm_pool": site.vm("p"), "template": template, "storage_pools": [site.storage_pool], "count": 2}
+    run_module("vm_pool", **options, payload={"cloud_init": seed})
+    names = [site.vm("p-1"), site.vm("p-2")]
+    images = {name: site.folder / drives(name)["sda"] for name in names}
+    for name, image in images.items():
+        assert f'"hostname": "{name}"'.encode() in image.read_bytes()
+        assert f'"local-hostname": "{name}"'.encode() in image.read_bytes()
+    assert not run_module("vm_pool", **options, payload={"cloud_init": seed})["changed"]
+    run_module("vm_pool", vm_pool=site.vm("p"), state="absent")
+    assert payloads(site) == []
+
+
+def test_a_new_vm_is_replayed_with_its_payload(site: Site, template: str) -> None:
+    options = {"name": site.vm("b"), "template": template, "storage_pools": [site.storage_pool], "state": "started"}
+    done = replay("vm", **options, payload={"type": "floppy", "files": FILES})
+    assert drives(site.vm("b"), live=True) == {"fda": done["vm"]["payload"]["volume"]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +47,7 @@ class Run:
         self.watch.play("choose", "Choose", [], {**self.places, "desk-9": Place("desk-9", URI)}, batch=[])
         lease = {"user": "alice", "since": "today"}
         found = {"vms": [*(vm(host, 1) for host in self.hosts), vm("desk-8", 2), vm("desk-9", 1, lease)]}
-        asked = {"invocation": {"module_args": {"uri": URI}}}
-        self.watch.item("desk-1", Task(VMS, "Look", loop=True), SUCCEEDED, {**found, **asked}, 101.0)
+        self.watch.item("desk-1", Task(VMS, "Look", loop=True, uri=URI), SUCCEEDED, found, 101.0)
         self.stats(failed={})
         self.batch = batch
         self.play()
@@ -213,12 +214,11 @@ def test_a_loop_on_one_host() -> None:
     for name, end in (("a", 5.0), ("b", 9.0)):
         result = {
             "changed": True,
-            "invocation": {"module_args": {"uri": URI, "vm": name}},
             "vm": {"name": name, "template_version": 2},
             "previous": {"template_version": 1},
             "phases": {"stop": 1.0, "boot": 1.0},
         }
-        watch.item("localhost", loop, SUCCEEDED, result, end)
+        watch.item("localhost", Task(RESTORE, "Restore", loop=True, vm=name, uri=URI), SUCCEEDED, result, end)
     watch.item("localhost", loop, SKIPPED, {}, 9.0)
     watch.end("localhost", loop, SUCCEEDED, {"results": []}, 9.0)
     report = watch.report(10.0, DONE)
@@ -229,12 +229,23 @@ def test_a_loop_on_one_host() -> None:
     assert (report.outcome, report.target, report.title) == ("done", 2, "Mine")
 
 
+def test_tasks_on_one_host_for_several_vms() -> None:
+    """A playbook of somebody else, that names the VMs in its tasks."""
+    watch = Watch("now", 0.0, False)
+    watch.play("all", "Mine", [], {"localhost": Place("localhost", "")}, batch=["localhost"])
+    for name, start in (("a", 1.0), ("b", 5.0)):
+        task = Task(RESTORE, "Restore", vm=name)
+        watch.begin("localhost", task, start)
+        result = {"changed": True, "vm": {"template_version": 2}, "previous": {"template_version": 1}, "phases": {}}
+        watch.end("localhost", task, SUCCEEDED, result, start + 3)
+    assert [(found.name, found.result) for found in watch.report(9.0, DONE).vms] == [("a", "moved"), ("b", "moved")]
+
+
 def test_vms_of_one_name_on_two_hypervisors_are_told_apart() -> None:
     watch = Watch("now", 0.0, False)
     watch.play("p", "P", [], {"a.hv1": Place("a", "qemu+ssh://hv1"), "a.hv2": Place("a", "qemu+ssh://hv2")}, batch=[])
     for uri in ("qemu+ssh://hv1", "qemu+ssh://hv2"):
-        result = {"vms": [vm("a", 1)], "invocation": {"module_args": {"uri": uri}}}
-        watch.item("a.hv1", Task(VMS, "Look", loop=True), SUCCEEDED, result, 1.0)
+        watch.item("a.hv1", Task(VMS, "Look", loop=True, uri=uri), SUCCEEDED, {"vms": [vm("a", 1)]}, 1.0)
     assert {found.name for found in watch.report(1.0).vms} == {"a.hv1", "a.hv2"}
 
 
@@ -327,3 +338,49 @@ def test_plain_lines_and_the_table() -> None:
     assert [result for result, _line in lines] == ["moved", "failed", "not_reached", "left_alone", ""]
     assert "no�[31m way" in lines[1][1]
     assert lines[-1][1] == "1 failed, 1 moved, 1 not reached, 1 left alone, 1 up to date in 50 s"
+
+
+def recorded() -> Watch:
+    """Return what was watched in a real run: hooks, batches of two, one VM taken, one that is not verified."""
+    events = json.loads((Path(__file__).parent / "data" / "rollout_events.json").read_text())
+    watch = Watch("2026-11-20T14:35:00Z", 0.0, False)
+    for name, arguments, options in events:
+        found = [_value(value) for value in arguments]
+        getattr(watch, name)(*found, **options)
+    return watch
+
+
+def _value(value: Any) -> Any:
+    """Return a value of a recorded event as it was: tasks and places are mappings in the record."""
+    if isinstance(value, dict) and "kind" in value:
+        return Task(**value)
+    if (
+        isinstance(value, dict)
+        and value
+        and all(isinstance(one, dict) and set(one) == {"vm", "uri"} for one in value.values())
+    ):
+        return {host: Place(**place) for host, place in value.items()}
+    return value
+
+
+def test_a_recorded_run() -> None:
+    report = recorded().report(100.0, DONE)
+    assert (report.outcome, report.title, report.vm_pool, report.template, report.target, report.batch_count) == (
+        "with_failures", "Roll out", "desk", "web", 2, 3,
+    )  # fmt: skip
+    assert {found.name: (found.result, found.batch, found.version) for found in report.vms} == {
+        "desk-1": ("moved", 1, 2), "desk-2": ("moved", 2, 2), "desk-4": ("moved", 2, 2), "desk-5": ("moved", 3, 2),
+        "desk-6": ("failed", 3, 1), "desk-3": ("left_alone", None, 1),
+    }  # fmt: skip
+    ways = {found.name: [part.phase for part in found.segments] for found in report.vms}
+    assert [phase for phase in ways["desk-1"] if phase != "switch"][:4] == ["drain", "prepare", "stop", "boot"]
+    assert ways["desk-6"][-1] == "back"
+    failed = next(found for found in report.vms if found.result == "failed")
+    assert (failed.reason, failed.rolled_back, failed.downtime) == ("the guest <b>says</b> no", True, 0.0)
+    for found in report.vms:
+        ends = [part.start + part.seconds for part in found.segments]
+        starts = [part.start for part in found.segments]
+        assert all(end <= start + 0.01 for end, start in zip(ends, starts[1:])), "phases do not overlap"
+    assert [(version.number, version.name, len(version.now)) for version in report.versions] == [
+        (2, "2026-11", 4), (1, "2026-10", 2),
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from . import names, volume_xml
 from .domain_xml import Vm
-from .errors import ExistsError, HypervisorError, NotFoundError, RefusedError
+from .errors import DeniedError, ExistsError, HypervisorError, NotFoundError, RefusedError
 from .hypervisor import CREATING_POOLS, FILE_POOLS, Hypervisor, StoragePool
 from .payload_drive import files_of
 from .permissions import may_create_filled_volume, may_delete_volume
@@ -73,9 +73,12 @@ def volume_step(hv: Hypervisor, vm: str, key: Key, image: bytes) -> Step:
 
 
 def payload_volumes(hv: Hypervisor, vm: str) -> list[Key]:
-    """Return the payload volumes that there are of a VM, in all active storage pools."""
-    pools = [pool.name for pool in hv.storage_pools() if pool.active]
-    keys = [(pool, name) for pool in pools for name in hv.volume_names(pool) if names.payload_vm(name) == vm]
+    """Return the payload volumes that there are of a VM, in all active storage pools that the user may look into."""
+    keys: list[Key] = []
+    for pool in hv.storage_pools():
+        if pool.active:
+            with suppress(DeniedError, NotFoundError, RefusedError):  # the last two: it was stopped a moment ago
+                keys += [(pool.name, name) for name in hv.volume_names(pool.name) if names.payload_vm(name) == vm]
     return [key for key in keys if hv.volume(*key) is not None]  # libvirt lists what the hook has deleted
 
 

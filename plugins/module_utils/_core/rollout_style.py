@@ -120,7 +120,7 @@ align-items:center;font-size:0.875rem}
 .chart .axis svg{height:20px}
 .chart .axis{grid-column:2}
 .chart .batch{grid-column:1/-1;color:var(--muted);font-size:0.75rem;padding-top:0.5rem}
-.chart .time{text-align:right}
+.chart .time{text-align:right;padding-left:0.75rem}
 .grid{stroke:var(--line);stroke-width:1}
 .tick{fill:var(--muted);font-size:11px;font-variant-numeric:tabular-nums}
 .track{stroke:var(--line);stroke-width:2}

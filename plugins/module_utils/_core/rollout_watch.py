@@ -37,12 +37,17 @@ THERE = "it is there already"
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Ansible: ``hook`` is the phase whose hook it belongs to, or empty; ``loop`` whether it has one."""
+    """A task of Ansible: ``hook`` is the phase whose hook it belongs to, or empty; ``loop`` whether it has one.
+
+    ``vm`` and ``uri`` are what it is asked for, as far as that is known; of a loop that is so for each item.
+    """
 
     kind: str
     name: str
     hook: str = ""
     loop: bool = False
+    vm: str = ""
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Watch:
         self._play = _Play()
         self._item_since = now
         self._hosts: dict[tuple[str, str], str] = {}
+        self._vm_of: dict[str, str] = {}
         self._known: dict[str, Result] = {}
         self._versions: dict[int, Result] = {}
         self._stats: Result = {}
@@ -97,6 +103,7 @@ class Watch:
     ) -> None:
         """Note that a batch of a play begins; ``key`` and ``places`` are those of the whole play."""
         self._hosts.update({(place.uri, place.vm): host for host, place in places.items()})
+        self._vm_of.update({host: place.vm for host, place in places.items()})
         if key != self._play.key:
             before = self._play.batch if self._play.is_rollout else self._play.before
             batches = before + batch_count(serial, len(places))
@@ -113,8 +120,9 @@ class Watch:
         if task.kind == RESTORE and task.loop:
             self._item_since = now
             return
-        self._planned.update(dict.fromkeys(self._play.hosts))
-        track = self._track(host)
+        label = self._label(host, task)
+        self._planned.update(dict.fromkeys(self._play.hosts if label == host else [label]))
+        track = self._track(label)
         if task.hook:
             track.begin_hook(task.hook, now)
         else:
@@ -123,8 +131,7 @@ class Watch:
     def item(self, host: str, task: Task, how: str, result: Result, now: float) -> None:
         """Note that a task in a loop ends for one item."""
         if task.kind == RESTORE and how != SKIPPED:
-            uri, name = _asked(result)
-            label = self._hosts.get((uri, name), name or host)
+            label = self._label(host, task)
             self._planned[label] = None
             track = self._track(label)
             track.begin_restore(self._item_since)
@@ -137,7 +144,7 @@ class Watch:
         """Note that a task ends for a host; of a loop, each item was told before."""
         if task.loop and task.kind in (RESTORE, VMS, VERSIONS):
             return
-        track = self._tracks.get(host)
+        track = self._tracks.get(self._label(host, task))
         if track is not None and task.kind == RESTORE:
             self._restored(track, task, how, result, now)
             return
@@ -170,13 +177,19 @@ class Watch:
         if task.kind == VMS:
             for vm in result.get("vms") or ():
                 name = str(vm.get("name"))
-                self._known.setdefault(self._hosts.get((_asked(result)[0], name), name), vm)
+                self._known.setdefault(self._hosts.get((task.uri, name), name), vm)
         elif task.kind == VERSIONS:
             for version in result.get("template_versions") or ():
                 self._versions[number(version.get("version")) or 0] = version
         elif task.kind == STATS:
             data = mapping(mapping(result.get("ansible_stats")).get("data"))
             self._stats = mapping(data.get("golden_rollout")) or self._stats
+
+    def _label(self, host: str, task: Task) -> str:
+        """Return the name of the VM that a task is about: that of the host, unless it is asked for another VM."""
+        if not task.vm or task.vm == self._vm_of.get(host):
+            return host
+        return self._hosts.get((task.uri, task.vm), task.vm)
 
     def _track(self, label: str) -> Track:
         track = self._tracks.setdefault(label, Track(label))
@@ -323,10 +336,3 @@ def _batch_size(size: str, hosts: int) -> int:
         return int(float(size[:-1]) / 100 * hosts) or 1 if size.endswith("%") else int(size)
     except ValueError:
         return 0
-
-
-def _asked(result: Result) -> tuple[str, str]:
-    """Return the URI and the VM that a task was about."""
-    told = mapping(mapping(result.get("invocation")).get("module_args"))
-    name = told.get("vm") or mapping(result.get("vm")).get("name") or ""
-    return str(told.get("uri") or ""), str(name)

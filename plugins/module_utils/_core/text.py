@@ -13,6 +13,8 @@ def readable(text: str) -> str:
     Control characters could steer a terminal, and those that change the direction of writing could make a text look
     like another one. Half of a surrogate pair cannot be written to a file.
     """
+    if text.isprintable():
+        return text
     return "".join(_shown(char) for char in text.replace("\r\n", "\n"))
 
 

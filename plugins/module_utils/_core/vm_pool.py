@@ -12,6 +12,7 @@ from .domain_xml import Network
 from .errors import InvalidError, NotFoundError, RefusedError
 from .hypervisor import RUNNING, Health, Hypervisor
 from .names import LATEST
+from .payload import PayloadRequest
 from .permissions import may_start, may_write
 from .plan import Phases, Plan, Step
 from .record import CREATE, REMOVE, Pending, PoolSettings, Record
@@ -19,6 +20,7 @@ from .root import find_template
 from .vm import plan_vm
 from .vm_claim import change_record
 from .vm_creation import Origin, find_origin, plan_creation
+from .vm_payload import Handing, hand_over
 from .vm_pool_members import Member, describe_pool, members_of, settings_of
 from .vm_prestart import RANK_OF_NEW, rank, refill, startable
 from .vm_removal import plan_removal
@@ -45,6 +47,7 @@ class VmPoolRequest:
     networks: tuple[Network, ...] | None = None
     storage_pools: tuple[str, ...] = ()
     wait_timeout: int = 120
+    payload: PayloadRequest | None = None
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
@@ -130,7 +133,10 @@ class _PoolChange:
         completions = [self._completion(member) for member in staying if _incomplete(member)]
         steps = [step for creation in [*completions, *creations] for step in creation.steps]
         steps += self._setting_steps(staying)
+        handings = self._handings(staying)
+        steps += [step for handing in handings for step in handing.steps]
         starting = self._starting(staying, creations)
+        steps += [step for handing in handings for step in handing.cleaning]
         # What goes cannot be taken back, and so comes after what can; a member that does not come up holds up nothing.
         steps += _removal_steps(self.hv, self.request, leaving, self.catalogue)
         if starting:
@@ -271,6 +277,7 @@ class _PoolChange:
             storage_pools=self._storage_pools(record),
             vm_pool=self.settings,
             template_storage_pool=record.root.template_storage_pool if record else None,
+            payload=self.request.payload,
         )
 
     def _storage_pools(self, record: Record | None) -> tuple[str, ...]:
@@ -279,7 +286,15 @@ class _PoolChange:
         return (record.root.storage_pool,)
 
     def _completion(self, member: Member) -> Plan:
-        return plan_vm(self.hv, VmRequest(member.vm.name, size=self.request.size))
+        return plan_vm(self.hv, VmRequest(member.vm.name, size=self.request.size, payload=self.request.payload))
+
+    def _handings(self, staying: list[Member]) -> list[Handing]:
+        """Return what hands the payload to the members that nobody holds."""
+        if self.request.payload is None:
+            return []
+        free = [member for member in staying if member.free and member.record.pending is None]
+        lives = {member.name: self.hv.live_xml(member.name) for member in free if member.vm.domain.active}
+        return [hand_over(self.hv, member.vm, lives.get(member.name), self.request.payload) for member in free]
 
     def _setting_steps(self, staying: list[Member]) -> list[Step]:
         steps = []

@@ -28,13 +28,16 @@ class Agent:
         self.last = ""
         self.refused = False
 
-    def ask(self, command: str, **arguments: Any) -> Any:
-        """Return the agent's answer, or None when there is none; an empty answer is an empty dict."""
+    def ask(self, command: str, patience: float = AGENT_TIMEOUT, **arguments: Any) -> Any:
+        """Return the agent's answer, or None when there is none within ``patience`` seconds.
+
+        An empty answer is an empty dict.
+        """
         question = {"execute": command, **({"arguments": arguments} if arguments else {})}
-        patience = max(1, min(AGENT_TIMEOUT, math.ceil(min(self.deadline - time.monotonic(), AGENT_TIMEOUT))))
+        seconds = max(1, math.ceil(min(self.deadline - time.monotonic(), patience)))
         self.refused = False
         try:
-            reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(question), patience, 0)
+            reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(question), seconds, 0)
             answer = json.loads(reply)["return"]
         except libvirt.libvirtError as error:
             said = error.get_error_message()
@@ -46,11 +49,11 @@ class Agent:
             return None
         return answer if isinstance(answer, dict) else {}
 
-    def begin(self, command: Sequence[str], stdin: str | None = None) -> int | None:
+    def begin(self, command: Sequence[str], stdin: str | None = None, patience: float = AGENT_TIMEOUT) -> int | None:
         """Start a command in the guest and return its process id, or None when there is no answer."""
         program, *arguments = command
         given = {} if stdin is None else {"input-data": base64.b64encode(stdin.encode()).decode()}
-        started = self.ask("guest-exec", path=program, arg=arguments, **{"capture-output": True}, **given)
+        started = self.ask("guest-exec", patience, path=program, arg=arguments, **{"capture-output": True}, **given)
         return None if started is None else started.get("pid")
 
     def status(self, pid: int) -> Any:

@@ -60,7 +60,8 @@ class Connection:
                 self.libvirt = libvirt.openReadOnly(uri)
                 self.read_only = True
         self._events: list[int] = []
-        self._timer = libvirt.virEventAddTimeout(-1, lambda _timer, _opaque: None, None)
+        self._timer = libvirt.virEventAddTimeout(-1, self._wake, None)
+        self._woken = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -92,16 +93,21 @@ class Connection:
     def listen(self) -> None:
         """Begin to receive events; a wait does so by itself."""
         if not self._events:
-            wake: Any = lambda *_event: None  # noqa: E731 - the event only ends the wait; the state is read from libvirt
             with translated("cannot listen to domain events"):
                 for event in (
                     libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                     libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
                     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
                 ):
-                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, wake, None))
+                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, self._wake, None))
+
+    def _wake(self, *_event: Any) -> None:
+        """End the wait; what has happened is read from libvirt."""
+        self._woken = True
 
     def _run_events(self, seconds: float) -> None:
+        self._woken = False
         libvirt.virEventUpdateTimeout(self._timer, max(1, int(seconds * 1000)))
-        libvirt.virEventRunDefaultImpl()
+        while not self._woken:  # the loop also returns for what comes of our own calls
+            libvirt.virEventRunDefaultImpl()
         libvirt.virEventUpdateTimeout(self._timer, -1)

@@ -41,8 +41,9 @@ class _Command:
 
     def run(self, stdin: str | None) -> GuestResult:
         self._wait_for_agent()
-        pid = self.agent.begin(self.command, stdin)
-        if pid is None:  # not tried again: the agent may have started it, and only its answer was lost
+        # With all the time that is left, as it is not tried again: it may have been started, and its answer been lost.
+        pid = self.agent.begin(self.command, stdin, self.timeout)
+        if pid is None:
             raise HypervisorError(f"{self._name} did not start {self.command[0]!r}: {self.agent.last}")
         if not self._wait(lambda: self._ended(pid)):
             raise TimedOutError(
