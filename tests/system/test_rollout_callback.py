@@ -155,7 +155,8 @@ def test_plain_lines_and_a_report(lab: Lab) -> None:
 
 
 def test_a_vm_that_is_not_verified(lab: Lab) -> None:
-    verify = lab.hook("verify", "- ansible.builtin.fail: {msg: the <b>guest</b> says no}\n")
+    no = "- ansible.builtin.fail: {msg: the <b>guest</b> says no}\n"
+    verify = lab.hook("verify", f"{no}  when: golden_vm == '{lab.vm(2)}'\n")
     before = lab.version(2)
     done = lab.run(rollout_verify_tasks=verify, rollout_serial="3", rollout_max_fail_percentage="100")
     assert done.rc != 0
