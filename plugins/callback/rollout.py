@@ -73,9 +73,9 @@ from typing import Any
 from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
 
-from ..module_utils._core import rollout_lines, rollout_watch
-from ..module_utils._core.rollout_html import page
-from ..module_utils._core.rollout_report import (
+from ..module_utils._core.rollout import rollout_lines, rollout_watch
+from ..module_utils._core.rollout.rollout_html import page
+from ..module_utils._core.rollout.rollout_report import (
     BROKEN_OFF,
     DONE,
     FAILED,
@@ -88,8 +88,8 @@ from ..module_utils._core.rollout_report import (
     slug,
     to_json,
 )
-from ..module_utils._core.rollout_watch import FAILED_TASK, SKIPPED, SUCCEEDED, Place, Task, Watch
-from ..module_utils._core.terminal_foot import closed, opened, painted
+from ..module_utils._core.rollout.rollout_watch import FAILED_TASK, SKIPPED, SUCCEEDED, Place, Task, Watch
+from ..module_utils._core.rollout.terminal_foot import closed, opened, painted
 
 KINDS = {
     "golden.libvirt.vm_restore": rollout_watch.RESTORE,

@@ -95,7 +95,7 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ..module_utils._core.errors import GoldenError
-from ..module_utils._core.inventory import groups_of, read_hosts
+from ..module_utils._core.vm.inventory import groups_of, read_hosts
 from ..module_utils._hypervisor import LIBVIRT_IMPORT_ERROR, LibvirtHypervisor
 
 Found = tuple[list[dict[str, Any]], list[str]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core.attachment import BUSES, VIRTIO
-from ._core.domain_xml import Network
 from ._core.errors import InvalidError
 from ._core.hypervisor import Health, Shutdown
+from ._core.libvirt_xml.domain_xml import Network
 from ._core.units import GIB, parse_memory, parse_size
-from ._core.vm_request import Size, WantedVolume
+from ._core.vm.vm_request import Size, WantedVolume
+from ._core.volume.attachment import BUSES, VIRTIO
 
 
 def network_options(mac: bool = True) -> dict[str, Any]:

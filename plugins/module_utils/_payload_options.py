@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ._core.errors import InvalidError, NotFoundError
-from ._core.payload import PERMANENT, RUN_ONCE, Build, Content, PayloadRequest, ignition
-from ._core.payload_files import BASE64, CDROM, DEFAULT_VOLUME_ID, FLOPPY, UTF8, PayloadFile, file_of
-from ._core.payload_presets import SYSPREP_FILENAMES, cloud_init, sysprep
+from ._core.payload.payload import PERMANENT, RUN_ONCE, Build, Content, PayloadRequest, ignition
+from ._core.payload.payload_files import BASE64, CDROM, DEFAULT_VOLUME_ID, FLOPPY, UTF8, PayloadFile, file_of
+from ._core.payload.payload_presets import SYSPREP_FILENAMES, cloud_init, sysprep
 from ._core.units import parse_size
 from ._media.image import build_image, missing_library
 

@@ -50,9 +50,7 @@ def run_info(
                 f"the connection to {hypervisor.connection.uri!r} may only read: it shows no template versions, so "
                 "that it is not known which VMs are outdated, and no addresses that only guest agents know"
             )
-        module.exit_json(
-            changed=False, **{returns: gather(hypervisor, module.params)}, invocation=_invocation(module)
-        )
+        module.exit_json(changed=False, **{returns: gather(hypervisor, module.params)}, invocation=_invocation(module))
 
 
 def _module(argument_spec: dict[str, Any], rules: dict[str, Any]) -> AnsibleModule:

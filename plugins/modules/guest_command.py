@@ -101,9 +101,9 @@ truncated:
 """
 
 from ..module_utils._core.errors import InvalidError
-from ..module_utils._core.guest_command import GuestCommand, plan_guest_command
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
+from ..module_utils._core.vm.guest_command import GuestCommand, plan_guest_command
 from ..module_utils._runner import Params, run
 
 

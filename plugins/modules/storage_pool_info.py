@@ -92,8 +92,8 @@ storage_pools:
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
-from ..module_utils._core.storage_pool_list import StoragePoolQuery, list_storage_pools
 from ..module_utils._core.units import parse_size
+from ..module_utils._core.volume.storage_pool_list import StoragePoolQuery, list_storage_pools
 from ..module_utils._runner import Params, run_info
 
 

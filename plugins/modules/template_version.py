@@ -205,12 +205,12 @@ users:
   elements: str
 """
 
-from ..module_utils._core import publish, relabel, unpublish
-from ..module_utils._core.catalog import read_template
 from ..module_utils._core.errors import InvalidError
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.source import Hardware, Source
+from ..module_utils._core.template import publish, relabel, unpublish
+from ..module_utils._core.template.catalog import read_template
+from ..module_utils._core.template.source import Hardware, Source
 from ..module_utils._options import network_options, networks_of, parsed_memory
 from ..module_utils._runner import Params, run
 

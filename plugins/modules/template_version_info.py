@@ -87,7 +87,7 @@ template_versions:
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
-from ..module_utils._core.template_list import list_versions
+from ..module_utils._core.template.template_list import list_versions
 from ..module_utils._runner import Params, run_info
 
 

@@ -188,8 +188,8 @@ data_volumes_kept:
 
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.vm import plan_vm
-from ..module_utils._core.vm_request import VmRequest
+from ..module_utils._core.vm.vm import plan_vm
+from ..module_utils._core.vm.vm_request import VmRequest
 from ..module_utils._options import (
     network_options,
     networks_of,

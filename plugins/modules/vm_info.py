@@ -87,7 +87,7 @@ vms:
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
-from ..module_utils._core.vm_list import Filters, list_vms
+from ..module_utils._core.vm.vm_list import Filters, list_vms
 from ..module_utils._runner import Params, run_info
 
 

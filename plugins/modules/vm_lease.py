@@ -109,8 +109,8 @@ not_started:
 
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.vm_lease import LeaseRequest, plan_taken
-from ..module_utils._core.vm_return import plan_returned
+from ..module_utils._core.vm_pool.vm_lease import LeaseRequest, plan_taken
+from ..module_utils._core.vm_pool.vm_return import plan_returned
 from ..module_utils._options import health_of, health_options, shutdown_of, shutdown_options
 from ..module_utils._runner import Params, run
 

@@ -131,8 +131,8 @@ payload:
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
+from ..module_utils._core.payload.vm_payload import plan_no_payload, plan_payload
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.vm_payload import plan_no_payload, plan_payload
 from ..module_utils._payload_options import CONTENTS, payload_of, payload_options
 from ..module_utils._runner import Params, run
 

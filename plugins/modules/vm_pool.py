@@ -169,7 +169,7 @@ not_started:
 
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
+from ..module_utils._core.vm_pool.vm_pool import VmPoolRequest, plan_vm_pool
 from ..module_utils._options import health_of, health_options, network_options, networks_of, size_of, size_options
 from ..module_utils._payload_options import member_payload_of, payload_options
 from ..module_utils._runner import Params, run

@@ -38,7 +38,7 @@ vm_pools:
 """
 
 from ..module_utils._core.hypervisor import Hypervisor
-from ..module_utils._core.vm_list import list_pools
+from ..module_utils._core.vm.vm_list import list_pools
 from ..module_utils._runner import Params, run_info
 
 

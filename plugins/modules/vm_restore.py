@@ -138,8 +138,8 @@ rolled_back:
 
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.restore import RestoreRequest, plan_restore, plan_rolled_back
 from ..module_utils._core.units import parse_size
+from ..module_utils._core.vm.restore import RestoreRequest, plan_restore, plan_rolled_back
 from ..module_utils._options import health_of, health_options, shutdown_of, shutdown_options
 from ..module_utils._runner import Params, run
 

@@ -163,10 +163,10 @@ volume:
       returned: success
 """
 
-from ..module_utils._core.attachment import BUSES, AttachRequest
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.volume_attach import plan_attach, plan_detach
+from ..module_utils._core.volume.attachment import BUSES, AttachRequest
+from ..module_utils._core.volume.volume_attach import plan_attach, plan_detach
 from ..module_utils._runner import Params, run
 
 

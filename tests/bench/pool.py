@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import list_pools
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list import list_pools
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool.vm_pool import VmPoolRequest, plan_vm_pool
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 
 from support.fixtures import Site, made_site, make_disk

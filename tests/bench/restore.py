@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import NAMESPACE
-from ansible_collections.golden.libvirt.plugins.module_utils._core.restore import RestoreRequest, plan_restore
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import NAMESPACE
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.restore import RestoreRequest, plan_restore
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 
 from support.fixtures import Site, made_site, make_disk

@@ -16,7 +16,8 @@ import libvirt
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import GoldenError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health, Hypervisor, Shutdown
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import (
     Lease,
     Pending,
     Record,
@@ -24,7 +25,6 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.record import
     from_metadata,
     to_text,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor.connection import translated
 

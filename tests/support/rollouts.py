@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_report import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_report import (
     FAILED,
     LEFT_ALONE,
     MOVED,

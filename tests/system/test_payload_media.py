@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_files import CDROM, FLOPPY, PayloadFile
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_files import (
+    CDROM,
+    FLOPPY,
+    PayloadFile,
+)
 from ansible_collections.golden.libvirt.plugins.module_utils._media import library
 from ansible_collections.golden.libvirt.plugins.module_utils._media.image import build_image, missing_library
 from hypothesis import given, settings
@@ -315,7 +319,7 @@ def test_the_order_of_files_does_not_count_and_everything_else_does(medium: str)
 
 PROGRAM = """
 import hashlib, json, sys
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_files import PayloadFile
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_files import PayloadFile
 from ansible_collections.golden.libvirt.plugins.module_utils._media.image import build_image
 files = [PayloadFile(name, bytes.fromhex(content)) for name, content in json.load(sys.stdin).items()]
 for medium in ("cdrom", "floppy"):

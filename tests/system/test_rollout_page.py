@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_html import page
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_report import Report
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_html import page
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_report import Report
 
 from support.browser import Browser, browser
 from support.rollouts import hostile, sample

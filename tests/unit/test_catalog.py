@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import manifest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template import manifest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import (
     Catalogue,
     Template,
     Usage,
@@ -14,14 +20,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog impor
     read_template,
     read_templates,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
-    InvalidError,
-    NotFoundError,
-    RefusedError,
-)
-from ansible_collections.golden.libvirt.plugins.module_utils._core.manifest import Image, Manifest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.template_list import list_versions
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.manifest import Image, Manifest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.template_list import list_versions
 
 from support.fake import FakeHypervisor, FakePool
 from unit.world import deleting, do, ensuring, publishing, qcow2, record, relabelling, with_template, with_vm

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.device_ids import device_ids
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import read
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import HypervisorError, InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.storage_pool_list import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import read
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size, WantedVolume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.device_ids import device_ids
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.storage_pool_list import (
     StoragePoolQuery,
     list_storage_pools,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size, WantedVolume
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
 
 from support.fake import Died, FakeHypervisor, FakePool
 from unit.world import GIB, changes, do, ensuring, plan, refused, with_template, with_vm

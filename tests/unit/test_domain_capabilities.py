@@ -5,7 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_capabilities import kvm_probe, kvm_usable
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_capabilities import (
+    kvm_probe,
+    kvm_usable,
+)
 
 
 def capabilities(kind: str, arch: str, **models: str) -> str:

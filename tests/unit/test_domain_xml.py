@@ -6,11 +6,15 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import domain_edit, domain_xml, hardware_xml
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import Disk, Network, Nic, Vm
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError, RefusedError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import SHUT_OFF, Domain
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Record, Root
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml import (
+    domain_edit,
+    domain_xml,
+    hardware_xml,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import Disk, Network, Nic, Vm
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Record, Root
 
 DATA = Path(__file__).with_name("data")
 EXAMPLES = ["desktop", "server", "loader"]

@@ -11,12 +11,12 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     RefusedError,
     TimedOutError,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.guest_command import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import GuestResult
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.guest_command import (
     CommandFailedError,
     GuestCommand,
     plan_guest_command,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import GuestResult
 
 from support.fake import FakeHypervisor
 

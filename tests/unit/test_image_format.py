@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import ImageFile
-from ansible_collections.golden.libvirt.plugins.module_utils._core.image_format import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.image_format import (
     HEAD_SIZE,
     ImageFormat,
     recognise,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.inventory import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.inventory import (
     groups_of,
     read_hosts,
     usable_addresses,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Lease
 
 from .world import do, ensuring, ensuring_pool, set_record, with_template
 

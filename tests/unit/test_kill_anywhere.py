@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import record_of
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import GoldenError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import CREATE
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import record_of
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import CREATE
 
 from support.fake import Died, FakeHypervisor
 from unit.world import (

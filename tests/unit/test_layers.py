@@ -195,7 +195,7 @@ def test_a_violation_is_found(path: str, source: str, said: str) -> None:
         ("module_utils/_media/x.py", "import pycdlib, pyfatfs.PyFat\nfrom .._core import payload_files"),
         ("modules/x.py", "from ..module_utils._media.image import build_image"),
         ("module_utils/_runner.py", "import time\nfrom ansible.module_utils.basic import AnsibleModule\nm.check_mode"),
-        ("modules/x.py", "from ..module_utils._core.vm import plan_vm\nfrom ..module_utils._runner import run"),
+        ("modules/x.py", "from ..module_utils._core.vm.vm import plan_vm\nfrom ..module_utils._runner import run"),
         ("modules/x.py", 'DOCUMENTATION = "attributes: check_mode"'),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import record
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import record
 from hypothesis import given
 from hypothesis import strategies as st
 

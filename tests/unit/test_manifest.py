@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import manifest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.manifest import Image, Manifest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template import manifest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.manifest import Image, Manifest
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_files import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_files import (
     CDROM,
     FLOPPY,
     FLOPPY_CLUSTER,

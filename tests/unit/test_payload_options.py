@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload import Content
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload import Content
 from ansible_collections.golden.libvirt.plugins.module_utils._payload_options import (
     CONTENTS,
     member_payload_of,

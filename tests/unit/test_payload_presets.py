@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_presets import cloud_init, sysprep
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_presets import cloud_init, sysprep
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -18,8 +18,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Shutdown, Volume
 from ansible_collections.golden.libvirt.plugins.module_utils._core.permissions import Need, denied
 from ansible_collections.golden.libvirt.plugins.module_utils._core.plan import Plan, Step, nothing
-from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size, WantedVolume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.source import Hardware
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size, WantedVolume
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import permissions as asking
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor.connection import translated

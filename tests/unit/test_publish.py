@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import Network
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     ExistsError,
     GoldenError,
@@ -17,8 +15,10 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     NotFoundError,
     RefusedError,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import Network
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.source import Hardware
 
 from support.fake import NOW, Died, FakeHypervisor, FakePool
 from unit.world import (

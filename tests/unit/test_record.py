@@ -5,9 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import record
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import record
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import (
     Lease,
     Payload,
     Pending,

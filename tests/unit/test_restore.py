@@ -6,9 +6,6 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_edit import with_record
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import canonical
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     ExistsError,
     GoldenError,
@@ -20,7 +17,10 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     UnhealthyError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health, Shutdown
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease, Pending
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_edit import with_record
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import canonical
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Lease, Pending
 
 from support.fake import FakeHypervisor
 from unit.world import (

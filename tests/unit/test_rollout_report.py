@@ -7,10 +7,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import rollout_style
-from ansible_collections.golden.libvirt.plugins.module_utils._core.html_elements import document, element
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_html import page
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_report import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout import rollout_style
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.html_elements import document, element
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_html import page
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_report import (
     RESULTS,
     Report,
     VmReport,

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import rollout_lines
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_report import BROKEN_OFF, DONE, Report
-from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout_watch import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout import rollout_lines
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_report import (
+    BROKEN_OFF,
+    DONE,
+    Report,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_watch import (
     FAIL,
     FAILED_TASK,
     OTHER,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import Network, Nic, read
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     ExistsError,
     GoldenError,
@@ -14,10 +13,17 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     NotFoundError,
     RefusedError,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease, Payload, Pending, Record, Root
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import Filters, list_vms
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import Network, Nic, read
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import (
+    Lease,
+    Payload,
+    Pending,
+    Record,
+    Root,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list import Filters, list_vms
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size
 
 from support.fake import Died, FakeHypervisor, FakePool
 from unit.world import (

@@ -12,8 +12,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     UnhealthyError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import SETTLE, SWITCH, Lease, Pending
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import list_pools
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import SETTLE, SWITCH, Lease, Pending
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list import list_pools
 
 from support.fake import NOW, Died, FakeHypervisor
 from unit.world import (

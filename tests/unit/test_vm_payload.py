@@ -12,8 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.attachment import AttachRequest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import read
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     ExistsError,
     GoldenError,
@@ -21,13 +19,22 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     NotFoundError,
     RefusedError,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload import Content, PayloadRequest, ignition
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_files import PayloadFile
-from ansible_collections.golden.libvirt.plugins.module_utils._core.payload_volume import stray_payloads
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import Filters, list_vms
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_payload import plan_no_payload, plan_payload
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_attach import plan_attach
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import read
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload import (
+    Content,
+    PayloadRequest,
+    ignition,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_files import PayloadFile
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_volume import stray_payloads
+from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.vm_payload import (
+    plan_no_payload,
+    plan_payload,
+)
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Lease
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list import Filters, list_vms
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.attachment import AttachRequest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.volume_attach import plan_attach
 
 from support.fake import Died, FakeHypervisor, FakePool
 from unit.world import (

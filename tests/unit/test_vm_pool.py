@@ -11,9 +11,9 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     NotFoundError,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import Health
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Lease
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_list import Filters, list_pools, list_vms
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import Size
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Lease
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list import Filters, list_pools, list_vms
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size
 
 from support.fake import Died, FakeHypervisor
 from unit.world import (

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.disk_xml import target_name
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import letter_index
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import (
     GoldenError,
     HypervisorError,
@@ -17,8 +15,10 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
     RefusedError,
     TimedOutError,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Payload, Pending
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.disk_xml import target_name
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import letter_index
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Payload, Pending
 
 from support.fake import FakeHypervisor, FakePool
 from unit.world import (

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor import StoragePool, Volume
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import (
     new_volume,
     parse_storage_pool,
     parse_volume,

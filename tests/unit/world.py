@@ -7,26 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core import publish, relabel, unpublish
-from ansible_collections.golden.libvirt.plugins.module_utils._core.attachment import AttachRequest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.catalog import read_template
-from ansible_collections.golden.libvirt.plugins.module_utils._core.domain_xml import record_of
 from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import GoldenError, RefusedError
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import record_of
+from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
 from ansible_collections.golden.libvirt.plugins.module_utils._core.plan import Plan
-from ansible_collections.golden.libvirt.plugins.module_utils._core.record import Record, to_text
-from ansible_collections.golden.libvirt.plugins.module_utils._core.restore import (
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template import publish, relabel, unpublish
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.source import Hardware, Source
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Record, to_text
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.restore import (
     RestoreRequest,
     plan_restore,
     plan_rolled_back,
 )
-from ansible_collections.golden.libvirt.plugins.module_utils._core.source import Hardware, Source
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm import plan_vm
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_lease import LeaseRequest, plan_taken
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool import VmPoolRequest, plan_vm_pool
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_request import VmRequest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_return import plan_returned
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_attach import plan_attach, plan_detach
-from ansible_collections.golden.libvirt.plugins.module_utils._core.volume_xml import new_volume
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm import plan_vm
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import VmRequest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool.vm_lease import LeaseRequest, plan_taken
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool.vm_pool import VmPoolRequest, plan_vm_pool
+from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool.vm_return import plan_returned
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.attachment import AttachRequest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.volume.volume_attach import plan_attach, plan_detach
 
 from support.fake import FakeHypervisor
 

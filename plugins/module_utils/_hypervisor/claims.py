@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .._core import claim_xml
 from .._core.errors import HypervisorError
+from .._core.libvirt_xml import claim_xml
 from .connection import Connection, translated
 from .library import libvirt
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .._core import domain_capabilities
 from .._core.errors import ExistsError, NotFoundError, TimedOutError
 from .._core.hypervisor import PAUSED, RUNNING, SHUT_OFF, Domain, Health, Host, Shutdown
-from .._core.record import NAMESPACE, PREFIX
+from .._core.libvirt_xml import domain_capabilities
+from .._core.vm.record import NAMESPACE, PREFIX
 from .addresses import addresses_of
 from .connection import Connection, translated
 from .denials import told

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from .._core.errors import InvalidError
 from .._core.hypervisor import ImageFile
-from .._core.image_format import HEAD_SIZE
+from .._core.template.image_format import HEAD_SIZE
 
 _CHUNK = 1024 * 1024
 _BLOCK = 512

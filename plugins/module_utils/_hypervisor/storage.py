@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .._core import volume_xml
 from .._core.errors import ExistsError, InvalidError, NotFoundError, RefusedError
 from .._core.hypervisor import StoragePool, Volume
+from .._core.libvirt_xml import volume_xml
 from .connection import Connection, translated
 from .denials import told
 from .library import libvirt

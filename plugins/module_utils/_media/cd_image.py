@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
-from .._core.payload_files import Folder, PayloadFile, folder_of
+from .._core.payload.payload_files import Folder, PayloadFile, folder_of
 from .library import pycdlib
 from .short_names import short_names
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
-from .._core.payload_files import (
+from .._core.payload.payload_files import (
     FLOPPY_CLUSTER,
     FLOPPY_NAME_PART,
     FLOPPY_ROOT_ENTRIES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._core.payload_files import CDROM, PayloadFile, check_files, check_volume_id
+from .._core.payload.payload_files import CDROM, PayloadFile, check_files, check_volume_id
 from .cd_image import build_cd
 from .floppy_image import build_floppy
 from .library import PYCDLIB_IMPORT_ERROR, PYFATFS_IMPORT_ERROR

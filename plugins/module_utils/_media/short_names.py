@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .._core.payload_files import Folder, same_name
+from .._core.payload.payload_files import Folder, same_name
 
 _END_OF_LATIN = 0x250
 _FIRST_ACCENT, _LAST_ACCENT = 0x300, 0x36F

@@ -1,0 +1,359 @@
+"""The steps that replace the root of a VM, and how each of them is taken back.
+
+Whoever reads this after a run died in the middle: the metadata of the VM tells where it stood (``record.Pending``), and
+planning the same task again gives the steps that are left. Others may work on the same VM at the same time: every step
+looks whether the VM still is where this task left it, and no undo touches what another task has made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+from .. import names
+from ..errors import ExistsError, NotFoundError, RefusedError
+from ..hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown
+from ..libvirt_xml import domain_edit, domain_xml
+from ..libvirt_xml.domain_xml import Vm
+from ..payload.payload_volume import stray_payloads
+from ..permissions import may_create_volume, may_delete_volume, may_drop_managed_save, may_start, may_stop, may_write
+from ..plan import Phases, Plan, Step
+from ..template.catalog import Catalogue
+from ..vm_pool.vm_claim import claimed
+from .describe import describe_root, describe_vm, look_at_vm
+from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
+from .root import NewRoot, delete_root, make_root
+
+DOWN = ("stop", "switch", "boot", "verify")
+"""The phases in which a VM that ran is not up."""
+
+
+class RootSwitch:
+    """One replacement of one VM's root, with what its steps and their undos must know of each other.
+
+    ``runs_after`` tells whether the VM is to run afterwards (None: if it ran before), ``undo`` whether a VM that does
+    not come up is put back, ``keep_previous`` whether the old root stays after success, ``clear_failures`` whether it
+    is forgotten that the VM did not come up before.
+    """
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        vm: Vm,
+        *,
+        runs_after: bool | None = None,
+        shutdown: Shutdown,
+        health: Health,
+        keep_previous: bool,
+        undo: bool,
+        clear_failures: bool = True,
+    ) -> None:
+        self.hv = hv
+        self.vm = vm
+        self.name = vm.name
+        self.record = vm.managed()
+        self.was_running = vm.domain.active or (self.record.pending is not None and self.record.pending.was_running)
+        self.runs_after = self.was_running if runs_after is None else runs_after
+        self.shutdown = shutdown
+        self.health = health
+        self.keep_previous = keep_previous
+        self.undo = undo
+        self.clear_failures = clear_failures
+        self.switched = False
+
+    # --- plans -----------------------------------------------------------------------------------------------------
+
+    def plan_whole(self, root: Root, new: NewRoot | None) -> Plan:
+        """Return the plan from the beginning: onto ``root``, which is made if it is ``new``."""
+        after = self._record_after(root, new)
+        steps = [self._step_prepare(new)] if new is not None else []
+        if self.vm.domain.active:
+            steps.append(self._step_stop())
+        if self.vm.domain.managed_save:
+            say = f"drop the managed save image of VM {self.name!r}"
+            needs = may_drop_managed_save(self.name)
+            steps.append(Step(say, lambda: self.hv.drop_managed_save(self.name), phase="stop", needs=needs))
+        steps.append(self._step_switch(root, after))
+        return self._plan([*steps, *self._steps_up(after)], after)
+
+    def plan_rest(self) -> Plan:
+        """Return the plan that finishes a replacement whose run died after the switch."""
+        self.switched = True
+        previous = self.record.previous
+        if previous is None or self.hv.volume(previous.storage_pool, previous.volume) is None:
+            self.undo = False  # the old root is gone: the run died when all was well, and there is no way back
+        resume = Step(f"take up the unfinished restore of VM {self.name!r}", lambda: None, self._undo_unfinished)
+        return self._plan([resume, *self._steps_up(self.record)], self.record)
+
+    def plan_nothing(self) -> Plan:
+        """Return the plan for a VM on the right root: only what a run that died has left is to be done."""
+        described = describe_vm(self.vm, Catalogue(self.hv))
+        facts = {"previous": describe_root(self.record.root), "downtime": 0.0}
+        live = self.hv.live_xml(self.name) if self.vm.domain.active else None
+        left = stray_payloads(self.hv, self.vm, live)
+        if self.record.pending is None:
+            return Plan(described, described, tuple(left), facts=lambda phases: {**facts, "phases": phases})
+        start = self.runs_after and not self.vm.domain.active
+        steps = []
+        if start:
+            say, needs = f"start VM {self.name!r} again", may_start(self.name)
+            steps.append(Step(say, lambda: self.hv.start(self.name), phase="boot", needs=needs))
+        say = "end the unfinished restore"
+        steps.append(Step(say, lambda: self._note(self.record.root, None), needs=may_write(self.name)))
+        steps += left
+        after = {**described, "state": RUNNING if start else self.vm.domain.state, "unfinished": None}
+        return Plan(
+            described,
+            after,
+            tuple(steps),
+            look=look_at_vm(self.hv, self.name),
+            facts=lambda phases: {**facts, "phases": phases},
+        )
+
+    def _plan(self, steps: list[Step], after: Record) -> Plan:
+        catalogue = Catalogue(self.hv)
+        steps = [*steps, *stray_payloads(self.hv, self.vm, None)]
+        xml = domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
+        state = RUNNING if self.runs_after else SHUT_OFF
+        changed = replace(self.vm.domain, xml=xml, state=state, managed_save=False)
+        return Plan(
+            before=describe_vm(self.vm, catalogue),
+            after=describe_vm(domain_xml.read(changed), catalogue),
+            steps=tuple(steps),
+            look=look_at_vm(self.hv, self.name),
+            facts=self._facts,
+        )
+
+    def _record_after(self, root: Root, new: NewRoot | None) -> Record:
+        """Return the record that the switch writes: the way back is noted, and what goes when all is well."""
+        present, previous, pending = self.record.root, self.record.previous, self.record.pending
+        fallback = present
+        doomed = list(pending.doomed) if pending is not None else []
+        if new is not None and previous is not None:
+            if pending is not None and pending.job == SETTLE:
+                # The present root never came up as far as we know: the way back is the one before it.
+                fallback = previous
+                doomed.append(present)
+            else:
+                doomed.append(previous)
+        doomed = [volume for volume in doomed if volume not in (root, fallback)]
+        if not self.keep_previous:
+            doomed.append(fallback)
+        follows = self.record.follows
+        if not self.record.follows_latest and new is not None and self.record.vm_pool is None:
+            follows = str(root.version)  # a VM that follows no pool and no latest stays where it was put
+        return self.record.changed(
+            root=root,
+            previous=fallback,
+            generation=max(self.record.generation, names.root_generation(self.name, root.volume) or 0),
+            follows=follows,
+            rolled_back=new is None,
+            failed_starts=0 if self.clear_failures else self.record.failed_starts,
+            pending=Pending(SETTLE, self.was_running, tuple(dict.fromkeys(doomed))),
+        )
+
+    # --- steps, and their undos ------------------------------------------------------------------------------------
+
+    def _step_prepare(self, new: NewRoot) -> Step:
+        made: list[NewRoot] = []
+
+        def prepare() -> None:
+            self._delete_strays(new.root.storage_pool)
+            made.append(new)  # before it is: a call can do its work and yet fail
+            try:
+                make_root(self.hv, new)
+            except ExistsError:
+                made.clear()
+                raise
+
+        def undo() -> None:
+            if made and not self._stays() and not self._is_on(new.root):
+                delete_root(self.hv, new.root)
+
+        version = new.version
+        say = f"create the root {new.root.volume!r} from template {version.template!r} version {version.version}"
+        needs = may_create_volume(new.root.storage_pool, new.root.volume)
+        return Step(say, prepare, undo, phase="prepare", needs=needs)
+
+    def _delete_strays(self, storage_pool: str) -> None:
+        """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
+        numbers = {volume: names.root_generation(self.name, volume) for volume in self.hv.volume_names(storage_pool)}
+        # After the list: so what is in it is not what another task has just switched to.
+        self._check_unchanged(self._present())
+        for volume, number in numbers.items():
+            if number is not None and number > self.record.generation:
+                self.hv.delete_volume(storage_pool, volume)
+
+    def _step_stop(self) -> Step:
+        def stop() -> None:
+            with self._claimed():
+                self._check_unchanged(self._present())
+                if self.record.pending is None:
+                    self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
+            self.hv.stop(self.name, self.shutdown)
+
+        def undo() -> None:
+            if not self._stays():
+                self.hv.start(self.name)
+                self._note(self.record.root, self.record.pending)
+
+        needs = (*may_write(self.name), *may_stop(self.name, self.shutdown.mode), *may_start(self.name))
+        return Step(f"stop VM {self.name!r} ({self.shutdown.mode})", stop, undo, phase="stop", needs=needs)
+
+    def _step_switch(self, root: Root, after: Record) -> Step:
+        replaced: list[Domain] = []
+
+        def switch() -> None:
+            volume = self.hv.volume(root.storage_pool, root.volume)
+            if volume is None:
+                raise NotFoundError(f"the root {root.volume!r} of VM {self.name!r} was deleted by another task")
+            with self._claimed():
+                domain = self.hv.domain(self.name)
+                if domain is None:
+                    raise self._overtaken()
+                self._check_unchanged(domain_xml.record_of(domain))
+                if domain.active:
+                    raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
+                replaced.append(domain)
+                self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
+            self.switched = True
+
+        def undo() -> None:
+            if replaced and not self._stays() and self._is_on(root):
+                self.hv.define(replaced[0].xml)
+
+        say = f"switch VM {self.name!r} to the root {root.volume!r}"
+        return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
+
+    def _steps_up(self, after: Record) -> list[Step]:
+        """Return the steps from the switch on: up, healthy, settled."""
+        steps = []
+        if self.runs_after:
+            say, needs = f"start VM {self.name!r}", may_start(self.name)
+            steps.append(
+                Step(
+                    say,
+                    lambda: self.hv.start(self.name),
+                    lambda: self._undo_start(after),
+                    phase="boot",
+                    needs=needs,
+                )
+            )
+            if self.health.check != "none" or self.health.stable_for:
+                say = f"wait until VM {self.name!r} is healthy ({self.health.check})"
+                steps.append(Step(say, lambda: self.hv.wait_healthy(self.name, self.health), phase="verify"))
+        doomed = after.pending.doomed if after.pending else ()
+        say = f"delete {', '.join(root.volume for root in doomed)}" if doomed else "keep the previous root"
+        needs = sum((may_delete_volume(root.storage_pool, root.volume) for root in doomed), may_write(self.name))
+        steps.append(Step(say, lambda: self._settle(after), phase="settle", final=True, needs=needs))
+        return steps
+
+    def _undo_start(self, after: Record) -> None:
+        if not self._stays() and self._is_on(after.root):
+            self.hv.stop(self.name, Shutdown("force"))
+
+    def _settle(self, after: Record) -> None:
+        if not self._is_on(after.root):
+            raise self._overtaken()
+        for root in after.pending.doomed if after.pending else ():
+            delete_root(self.hv, root)
+        self._write(_settled(after))
+
+    def _undo_unfinished(self) -> None:
+        """Go back to the previous root of a replacement that another run has begun."""
+        previous = self.record.previous
+        if self._stays() or previous is None or not self._is_on(self.record.root):
+            return
+        pending = Pending(SWITCH, was_running=True) if self.was_running else None
+        kept = self._kept_before()
+        back = self.record.changed(root=previous, previous=kept, rolled_back=False, pending=pending)
+        self.hv.define(domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(previous), back))
+        if kept != self.record.root:
+            delete_root(self.hv, self.record.root)
+        if self.was_running:
+            self.hv.start(self.name)
+            self._write(back.changed(pending=None))
+
+    def _kept_before(self) -> Root | None:
+        """Return the previous root that the VM kept before the replacement that another run has begun."""
+        if self.record.rolled_back:
+            return self.record.root
+        doomed = self.record.pending.doomed if self.record.pending is not None else ()
+        return next((root for root in doomed if root != self.record.previous), None)
+
+    # --- looking, and noting ---------------------------------------------------------------------------------------
+
+    def _stays(self) -> bool:
+        """Whether a VM on its new root stays there, although not all is well."""
+        return self.switched and not self.undo
+
+    def _check_unchanged(self, record: Record | None) -> None:
+        """Stop when another task has restored the VM since we looked: ``record`` is what it has now."""
+        if record is None or (record.root, record.generation) != (self.record.root, self.record.generation):
+            raise self._overtaken()
+        if record.payload != self.record.payload:
+            raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
+        if record.lease != self.record.lease:
+            raise RefusedError(f"VM {self.name!r} was taken or returned in the meantime; look at it")
+
+    def _claimed(self) -> AbstractContextManager[None]:
+        """Keep users from taking the VM while it is looked at and its record written; then they see what goes on."""
+        if self.record.vm_pool is None:
+            return nullcontext()
+        return claimed(self.hv, self.name, self.vm.domain.uuid)
+
+    def _present(self) -> Record | None:
+        text = self.hv.metadata(self.name)
+        return None if text is None else from_text(text, self.name)
+
+    def _overtaken(self) -> ExistsError:
+        return ExistsError(
+            f"another task has restored or removed VM {self.name!r} in the meantime; look at it, "
+            "and run this task again"
+        )
+
+    def _is_on(self, root: Root) -> bool:
+        record = self._present()
+        return record is not None and record.root == root
+
+    def _note(self, root: Root, pending: Pending | None) -> None:
+        """Note in the metadata where this job stands, if the VM still is on that root."""
+        if self._is_on(root):
+            self._write(self.record.changed(pending=pending))
+
+    def _write(self, record: Record) -> None:
+        self.hv.set_metadata(self.name, to_text(record))
+
+    @property
+    def _target(self) -> str:
+        disk = self.vm.root_disk
+        return disk.target if disk is not None else ""
+
+    def _path_of(self, root: Root) -> str:
+        disk = self.vm.root_disk
+        if disk is not None and root.storage_pool == self.record.root.storage_pool:
+            return f"{disk.source.rpartition('/')[0]}/{root.volume}"
+        return f"{self.hv.storage_pool(root.storage_pool).path.rstrip('/')}/{root.volume}"
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    def _facts(self, phases: Phases) -> dict[str, Any]:
+        unfinished = self.record.pending is not None and self.record.pending.job == SETTLE
+        before = self.record.previous if unfinished and self.record.previous else self.record.root
+        facts = {"previous": describe_root(before), "downtime": self._downtime(phases), "phases": phases}
+        return {**facts, "rolled_back": False} if self._stays() else facts
+
+    def _downtime(self, phases: Mapping[str, float]) -> float:
+        """Return the seconds in which a VM that ran before, and does now, was not up."""
+        if not (self.was_running and self.runs_after):
+            return 0.0
+        return round(sum(phases.get(phase, 0.0) for phase in DOWN), 3)
+
+
+def _settled(record: Record) -> Record:
+    """Return a record whose job is done: what is doomed is gone."""
+    doomed = record.pending.doomed if record.pending else ()
+    previous = record.previous
+    return record.changed(previous=None if previous in doomed else previous, pending=None)
