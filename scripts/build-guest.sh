@@ -96,7 +96,7 @@ make_root() {
     ldd "$program" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$tree$library"; done
   done
   add_modules "$tree/lib/modules/always" virtio_pci virtio_net virtio_console button evdev ahci ata_piix virtio_scsi \
-    sr_mod sd_mod isofs nls_ascii nls_utf8
+    sr_mod sd_mod isofs nls_ascii nls_utf8 qemu_fw_cfg
   add_modules "$tree/lib/modules/floppy" floppy vfat nls_cp437 nls_ascii
   truncate --size "${root_mib}M" "$work/root.img"
   mke2fs -q -t ext4 -b 1024 -O '^64bit,^metadata_csum' -J size=1 -m 0 -E root_owner=0:0,lazy_itable_init=0 \

@@ -34,6 +34,8 @@ def run(plan: Callable[[Hypervisor, Params], Plan], returns: str, argument_spec:
         phases: Phases = {}
         if not module.check_mode:
             phases = found.apply(time.monotonic)
+            for warning in found.tells():
+                module.warn(warning)
             if found.changed and found.look is not None:
                 result[returns] = found.look()
         module.exit_json(**result, **found.facts(phases), invocation=_invocation(module))

@@ -98,6 +98,14 @@ def test_the_vm_is_told(hv: FakeHypervisor) -> None:
     assert planned.facts({}) == {"vm": predicted, "not_started": {}}
 
 
+def test_the_user_is_warned_when_the_next_one_does_not_come_up(hv: FakeHypervisor) -> None:
+    planned = plan(hv, taking())
+    hv.unstartable.add("desk-2.root.1.qcow2")
+    planned.apply(lambda: 0.0)
+    assert running(hv)[0] == "desk-1"
+    assert [warning for warning in planned.tells() if "VM 'desk-2' did not come up" in warning]
+
+
 def test_who_has_one_gets_that_one(hv: FakeHypervisor) -> None:
     first = do(hv, taking())
     assert not changes(hv, taking())

@@ -49,6 +49,8 @@ class Plan:
     look: Callable[[], dict[str, Any]] | None = None
     facts: Callable[[Phases], dict[str, Any]] = field(default=lambda phases: {})
     """What the task returns beside its one object, from the seconds that each phase took."""
+    tells: Callable[[], list[str]] = list
+    """What the user is warned of once the steps are done: what went wrong in them without failing the task."""
 
     @property
     def changed(self) -> bool:

@@ -26,7 +26,7 @@ from ..vm.record import Lease, from_text, to_text
 from ..vm.restore import plan_restore
 from .vm_claim import as_user, claim_on, read_record
 from .vm_pool_members import Member, members_of, settings_of
-from .vm_prestart import did_not_come_up, missing, refill, start_fresh, wait_up
+from .vm_prestart import did_not_come_up, missing, refill, start_fresh, tell, wait_up
 
 ATTEMPTS = 3
 """How many members are brought up for one user, until one comes up."""
@@ -115,6 +115,7 @@ class _Taking:
             steps=tuple(steps),
             look=self._look,
             facts=lambda phases: {"vm": self.vm, "not_started": self.not_started},
+            tells=lambda: tell(self.not_started),
         )
 
     # --- deciding --------------------------------------------------------------------------------------------------

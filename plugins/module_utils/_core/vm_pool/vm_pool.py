@@ -25,7 +25,7 @@ from ..vm.vm_request import ABSENT, PRESENT, Size, VmRequest
 from ..volume.volume_use import DiskUsers
 from .vm_claim import change_record
 from .vm_pool_members import Member, describe_pool, members_of, settings_of
-from .vm_prestart import RANK_OF_NEW, rank, refill, startable
+from .vm_prestart import RANK_OF_NEW, rank, refill, startable, tell
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class _PoolChange:
             warnings=self._warnings(staying),
             look=self._look,
             facts=self._facts(leaving, creations),
+            tells=lambda: tell(self.not_started),
         )
 
     def _refill(self) -> None:

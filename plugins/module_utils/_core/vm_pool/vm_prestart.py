@@ -53,6 +53,11 @@ def startable(member: Member) -> bool:
     return not member.vm.domain.active
 
 
+def tell(failures: dict[str, str]) -> list[str]:
+    """Return what users are warned of when VMs did not come up that were to be ready."""
+    return [f"VM {name!r} did not come up, to be ready for others: {why}" for name, why in sorted(failures.items())]
+
+
 def refill(hv: Hypervisor, vm_pool: str, health: Health) -> dict[str, str]:
     """Bring up members until as many as the pool wants run and are free, and return why others did not come up.
 

@@ -18,7 +18,7 @@ from ..vm.restore import RestoreRequest, plan_restore
 from .vm_claim import as_user, claim_on, read_record
 from .vm_lease import LeaseRequest, describe_lease, find_members, named, refill_steps
 from .vm_pool_members import Member
-from .vm_prestart import missing
+from .vm_prestart import missing, tell
 
 
 def plan_returned(hv: Hypervisor, request: LeaseRequest) -> Plan:
@@ -28,7 +28,13 @@ def plan_returned(hv: Hypervisor, request: LeaseRequest) -> Plan:
     not_started: dict[str, str] = {}
     if member is None:
         steps = refill_steps(hv, request, members, not_started)
-        return Plan({}, {}, tuple(steps), facts=lambda phases: {"vm": {}, "not_started": not_started})
+        return Plan(
+            {},
+            {},
+            tuple(steps),
+            facts=lambda phases: {"vm": {}, "not_started": not_started},
+            tells=lambda: tell(not_started),
+        )
     return _Return(hv, request, members, member, not_started).plan()
 
 
@@ -93,6 +99,7 @@ class _Return:
                 "vm": look_at_vm(self.hv, member.name)() if self.done else vm,
                 "not_started": self.not_started,
             },
+            tells=lambda: tell(self.not_started),
         )
 
     def _restoring(self) -> tuple[dict[str, Any], list[Step]]:
