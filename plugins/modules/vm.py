@@ -103,7 +103,7 @@ extends_documentation_fragment:
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
-  - golden.libvirt.payload.vm
+  - golden.libvirt.payload.of_a_vm
 seealso:
   - module: golden.libvirt.vm_info
   - module: golden.libvirt.vm_restore

@@ -86,10 +86,13 @@ extends_documentation_fragment:
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
-  - golden.libvirt.payload.pool
+  - golden.libvirt.payload.of_a_vm
 notes:
   - O(size), O(networks) and O(storage_pools) are those of new members; the existing ones keep theirs.
   - O(health) is that of members that this run starts.
+  - In the texts of O(payload), also in names of files, C(@vm@) stands for the name of the member, C(@vm_pool@) for that
+    of the pool, and C(@number@) for the number of the member in it. Members that are taken get another payload when
+    this task is run again after their return.
 seealso:
   - module: golden.libvirt.vm_lease
   - module: golden.libvirt.vm_pool_info

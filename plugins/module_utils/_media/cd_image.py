@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import time as _time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,8 +21,8 @@ _JOLIET = 3
 class _StandingClock:
     """What pycdlib takes for the module ``time``: always the same moment, in no time zone."""
 
-    gmtime = localtime = staticmethod(time.gmtime)
-    strftime = staticmethod(time.strftime)
+    gmtime = localtime = staticmethod(_time.gmtime)
+    strftime = staticmethod(_time.strftime)
 
     @staticmethod
     def time() -> float:
@@ -70,8 +70,8 @@ def _cd_class() -> Any:
         """A CD with names of up to 64 UTF-16 units, as Joliet has it; the library stops at 64 bytes of UTF-8."""
 
         def _joliet_name_and_parent_from_path(self, joliet_path: bytes) -> tuple[bytes, Any]:
-            folder, _, name = joliet_path.rpartition(b"/")
-            _, parent = super()._joliet_name_and_parent_from_path(folder + b"/_")
+            folder, _slash, name = joliet_path.rpartition(b"/")
+            _name, parent = super()._joliet_name_and_parent_from_path(folder + b"/_")
             return name.decode("utf-8").encode("utf-16_be"), parent
 
     return Cd
@@ -87,4 +87,4 @@ def _clock_stands_still() -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            vars(part)["time"] = time
+            vars(part)["time"] = _time

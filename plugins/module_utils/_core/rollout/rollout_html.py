@@ -186,7 +186,7 @@ def _version(version: Version, report: Report, total: int) -> ET.Element:
         element("p", *(element("span", text) for text in about), class_="about") if about else None,
     )
     before, now = len(version.before), len(version.now)
-    bar = element(
+    share = element(
         "svg",
         element("title", f"Version {version.number}: {now} of {total} VMs, before {before}"),
         element("rect", width="100%", height=8, rx=4, class_="all"),
@@ -198,7 +198,9 @@ def _version(version: Version, report: Report, total: int) -> ET.Element:
     )
     change = f"{now} VM{'s' if now != 1 else ''}" + (f", before {before}" if before != now else "")
     chips = _chips(version.now)
-    return element("li", names, element("div", bar, element("p", change, class_="about num"), chips), class_="version")
+    return element(
+        "li", names, element("div", share, element("p", change, class_="about num"), chips), class_="version"
+    )
 
 
 def _chips(names: tuple[str, ...]) -> ET.Element | None:

@@ -36,7 +36,7 @@ class Signs:
     """The characters that are drawn with."""
 
     arrow: str = "→"
-    bar: str = "━"
+    done: str = "━"
     rest: str = "─"
     dot: str = "·"
     likely: str = "≈"
@@ -166,7 +166,7 @@ def _bar(watch: Watch, report: Report, now: float, width: int, signs: Signs) -> 
     filled = room * done // total if total else room
     parts = [
         ("", "  "),
-        (BAD if failed else GOOD, signs.bar * filled),
+        (BAD if failed else GOOD, signs.done * filled),
         (QUIET, signs.rest * (room - filled)),
         ("", text),
     ]

@@ -29,8 +29,9 @@ def plan_attach(hv: Hypervisor, request: AttachRequest) -> Plan:
     """Return the plan that attaches a volume to a VM."""
     place = look(hv, request.vm)
     volume = _existing_volume(hv, request)
-    if find(place, volume)[1] is not None:
-        return _plan_complete(hv, request, place, volume)
+    device_id, disk = find(place, volume)
+    if disk is not None:
+        return _plan_complete(hv, request, place, volume, (device_id, disk))
     check_attachable(hv, volume, "", DiskUsers.read(hv))  # at this VM, too, it may be something else: a CD
     _check_changeable(hv, place.vm)
     attachment = choose(place, volume, request)
@@ -48,10 +49,9 @@ def plan_attach(hv: Hypervisor, request: AttachRequest) -> Plan:
     return plan
 
 
-def _plan_complete(hv: Hypervisor, request: AttachRequest, place: Place, volume: Volume) -> Plan:
+def _plan_complete(hv: Hypervisor, request: AttachRequest, place: Place, volume: Volume, at: tuple[int, Disk]) -> Plan:
     """Return the plan for a volume that the VM has: what of its two definitions lacks it gets it."""
-    device_id, disk = find(place, volume)
-    assert disk is not None
+    device_id, disk = at
     _check_same(request, volume, device_id, disk)
     after = describe(volume, request.vm, device_id, disk)
     steps: list[Step] = []
