@@ -46,7 +46,8 @@ make_base() {
   for folder in drivers/{gpu,media,infiniband,iio,staging,isdn,mtd,usb,video,net/{ethernet,wireless,usb}} sound; do
     unused+=(--dpkgopt="path-exclude=/lib/modules/*/kernel/$folder/*")
   done
-  # the initrd holds only what finds the root
+  # the initrd holds only what finds the root; $1 is for mmdebstrap
+  # shellcheck disable=SC2016
   mmdebstrap --quiet --variant=minbase --mode=root \
     --include=linux-image-amd64,initramfs-tools,systemd-sysv,udev,dbus,cloud-init,qemu-guest-agent,iproute2,netplan.io \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' "${unused[@]}" \
@@ -64,7 +65,7 @@ make_base() {
   mcopy -i "$work/boot.img" "$tree"/boot/initrd.img-* ::initrd.img
   mcopy -i "$work/boot.img" "$work/syslinux.cfg" ::
   syslinux --install "$work/boot.img"
-  rm -rf "$tree"/boot/*
+  rm -rf "${tree:?}"/boot/*
   truncate --size "${root_mib}M" "$work/root.img"
   mke2fs -q -t ext4 -m 0 -E lazy_itable_init=0 -d "$tree" "$work/root.img"
   truncate --size $((root_offset + root_mib * 1024 * 1024)) "$work/base"
