@@ -91,5 +91,5 @@ cp --sparse=always "$base" "$work/disk"
 echo "$version" >"$work/golden-version"
 (cd "$work" && debugfs -w -R 'write golden-version /etc/golden-version' "disk?offset=$root_offset" >log 2>&1)
 [[ $(debugfs -R 'cat /etc/golden-version' "$work/disk?offset=$root_offset" 2>>"$work/log") == "$version" ]] || { cat "$work/log" >&2; exit 1; }
-qemu-img convert -O qcow2 "$work/disk" "$output.part"
-mv "$output.part" "$output"
+qemu-img convert -O qcow2 "$work/disk" "$output.$$"  # of several that make it at once, each makes a whole one
+mv "$output.$$" "$output"

@@ -172,5 +172,5 @@ base=$cache/base-$({ cat "$0"; tar --create --mtime=@0 --owner=0 --group=0 --sor
   fi
 ) 9>"$cache/lock"
 make_version
-qemu-img convert -O qcow2 "$work/disk" "$output.part"
-mv "$output.part" "$output"
+qemu-img convert -O qcow2 "$work/disk" "$output.$$"  # of several that make it at once, each makes a whole one
+mv "$output.$$" "$output"

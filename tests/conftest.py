@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from support.fixtures import (  # noqa: F401 - fixtures are found by being imported here
     empty_disk,
     guest_broken,
@@ -10,3 +12,6 @@ from support.fixtures import (  # noqa: F401 - fixtures are found by being impor
     network,
     site,
 )
+
+# Tests end programs as ^C does. In the background of a shell, pytest would ignore that signal, and so would they.
+signal.signal(signal.SIGINT, signal.default_int_handler)

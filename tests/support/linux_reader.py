@@ -75,7 +75,7 @@ def _copy_modules(kernel: Path, release: str, target: Path) -> None:
         capture_output=True, check=True, text=True, env={**os.environ, "PATH": path},
     )  # fmt: skip
     order = []
-    for file in dict.fromkeys(re.findall(r"^insmod (\S+)", listed.stdout, re.MULTILINE)):
+    for file in dict.fromkeys(re.findall(r"^insmod (.+\.ko)", listed.stdout, re.MULTILINE)):
         subprocess.run(["objcopy", "--strip-debug", file, target / Path(file).name], check=True)
         order.append(Path(file).name)
     (target / "order").write_text("".join(f"{name}\n" for name in order))

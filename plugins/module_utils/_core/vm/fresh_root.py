@@ -39,10 +39,12 @@ def restore_request(vm: Vm, *, force_taken: bool = False, shutdown: Shutdown | N
 
 
 def refresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> None:
-    """Give a VM that is down a fresh root of the version that it follows, if it needs one."""
+    """Give a VM that is down a fresh root of the version that it follows, if it needs one.
+
+    One that runs by now was started by another task, maybe for the same user: it stays as it is.
+    """
     vm = finish_restore(hv, name, force_taken=force_taken)
-    stateless_and_up = vm.domain.active and vm.managed().stateless
-    if stateless_and_up or needs_restore(hv, Catalogue(hv), vm):
+    if not vm.domain.active and needs_restore(hv, Catalogue(hv), vm):
         plan_restore(hv, restore_request(vm, force_taken=force_taken)).apply(no_clock)
 
 
