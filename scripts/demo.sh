@@ -36,7 +36,7 @@ table() {
 }
 
 setup() {
-  install_packages
+  install_packages "${PACKAGES[@]}"
   start_libvirt
   make_venv "$venv" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core>=2.19,<2.22'
   mkdir -p "$guests"

@@ -9,28 +9,15 @@ VENV=$CACHE/venv
 export UV_PYTHON_DOWNLOADS=never UV_NATIVE_TLS=true
 export PATH=$PATH:/usr/sbin:/sbin
 
+# shellcheck disable=SC2034 # for the scripts that source this
 PACKAGES=(
   # Python, and what compiles libvirt-python
   ca-certificates git python3 python3-dev python3-venv gcc pkg-config libvirt-dev
   # the hypervisor, with networks and UEFI
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-daemon-config-network libvirt-clients
   qemu-system-x86 qemu-utils ipxe-qemu ovmf dnsmasq-base iptables nftables iproute2
-  # what the role hypervisor wants besides, so that its tests add nothing to the machine
-  python3-libvirt
-  # a libvirtd with access control
-  dbus-daemon polkitd
-  # ansible-rulebook
-  openjdk-17-jre-headless
-  # a connection over SSH
-  openssh-client openssh-server
   # the guest (build-guest.sh)
   binutils busybox-static cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common
-  # the guest with cloud-init (build-debian-guest.sh)
-  mmdebstrap
-  # tools that tests look at results with
-  genisoimage p7zip-full procps xorriso tmux
-  # the report of a rollout in a browser
-  chromium
 )
 
 # Run a command as root.
@@ -38,12 +25,12 @@ as_root() {
   if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
-# Install those of the Debian packages that are missing.
+# Install those of these Debian packages that are missing.
 install_packages() {
   local installed missing
   # dpkg-query fails when one of the names is new to it
-  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${PACKAGES[@]}" 2>/dev/null | sed -n 's/^ii //p') || true
-  mapfile -t missing < <(printf '%s\n' "${PACKAGES[@]}" | grep -vxF "$installed")
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii //p') || true
+  mapfile -t missing < <(printf '%s\n' "$@" | grep -vxF "$installed")
   ((${#missing[@]})) || return 0
   echo "installing ${missing[*]}"
   as_root apt-get -qq update
@@ -65,18 +52,8 @@ adapt_to_chroot() {
   ((group == 0)) || as_root groupmod --non-unique --gid "$group" kvm
 }
 
-# Install the hook of the role hypervisor that deletes payloads; a libvirt that runs already uses it when next started.
-install_payload_hook() {
-  local hooks=/etc/libvirt/hooks/qemu.d text
-  text="#!/usr/bin/python3 -IS"$'\n'$(<"$ROOT/roles/hypervisor/files/payload_hook.py")
-  [[ -x $hooks/golden-payload && $(<"$hooks/golden-payload") == "$text" ]] && return
-  as_root install -d "$hooks"
-  as_root install -m 0755 /dev/stdin "$hooks/golden-payload" <<<"$text"
-}
-
 # Start libvirt unless it runs, with systemd or without, and wait for it.
 start_libvirt() {
-  install_payload_hook
   libvirt_answers && return
   if [[ -d /run/systemd/system ]]; then
     as_root systemctl start libvirtd

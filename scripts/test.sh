@@ -13,8 +13,34 @@ source "$(dirname "$0")/lib.sh"
 CHECKS=(sanity importer ansible_lint docs mypy changelog reuse ruff shellcheck)
 TESTS=(oldest_core oldest_python pytest)
 
+TEST_PACKAGES=(
+  # what the role hypervisor wants besides, so that its tests add nothing to the machine
+  python3-libvirt
+  # a libvirtd with access control
+  dbus-daemon polkitd
+  # ansible-rulebook
+  openjdk-17-jre-headless
+  # a connection over SSH
+  openssh-client openssh-server
+  # the guest with cloud-init (build-debian-guest.sh)
+  mmdebstrap
+  # what tests look at results with
+  chromium genisoimage p7zip-full procps tmux xorriso
+)
+
+# Install the hook of the role hypervisor that deletes payloads: libvirt looks for it when it starts.
+install_payload_hook() {
+  local hooks=/etc/libvirt/hooks/qemu.d text
+  text="#!/usr/bin/python3 -IS"$'\n'$(<"$ROOT/roles/hypervisor/files/payload_hook.py")
+  [[ -x $hooks/golden-payload && $(<"$hooks/golden-payload") == "$text" ]] && return
+  as_root install -d "$hooks"
+  as_root install -m 0755 /dev/stdin "$hooks/golden-payload" <<<"$text"
+  if [[ -d /run/systemd/system ]]; then as_root systemctl try-restart libvirtd; fi
+}
+
 stage_setup() {
-  install_packages
+  install_packages "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+  install_payload_hook
   start_libvirt
   make_venv "$VENV" "$(newest_python)" -r requirements-dev.txt
   # of its own: its dependencies must not decide those of the others
