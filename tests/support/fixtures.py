@@ -45,8 +45,12 @@ class Site:
 
     def remove(self) -> None:
         """Remove everything that the test has made."""
+        # All at once: each takes a second or two.
+        command = ["virsh", "-q", "-c", "qemu:///system", "destroy"]
+        ending = [subprocess.Popen([*command, vm], stderr=subprocess.DEVNULL) for vm in self.vms]
+        for process in ending:
+            process.wait()
         for vm in self.vms:
-            virsh("destroy", vm, check=False)
             for snapshot in virsh("snapshot-list", vm, "--name", check=False).split():
                 virsh("snapshot-delete", vm, snapshot, "--metadata", check=False)
             virsh("undefine", vm, "--nvram", "--managed-save", check=False)

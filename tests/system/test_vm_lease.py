@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
@@ -15,7 +17,7 @@ from support.fixtures import Site, make_disk
 from support.metadata import set_lease
 from support.modules import ModuleFailed, run_module
 from support.playbooks import Controller
-from support.processes import REFUSED, begin, ends
+from support.processes import REFUSED, processes_of
 from support.replay import replay
 from support.virsh import NAMESPACE, metadata, root_path, state, virsh
 
@@ -153,10 +155,11 @@ def test_one_that_does_not_start_is_set_aside(site: Site, template: str) -> None
 @pytest.mark.quiet
 def test_fifty_take_from_twenty(site: Site, template: str) -> None:
     pool = make(site, count=20, prestarted=20)
-    started = time.monotonic()
     users = [f"user-{number}" for number in range(50)]
-    codes = ends([begin("vm_lease", vm_pool=pool, user=user) for user in users])
-    seconds = time.monotonic() - started
+    with processes_of("vm_lease") as processes:
+        started = time.monotonic()
+        codes = processes.ends([processes.begin(vm_pool=pool, user=user) for user in users])
+        seconds = time.monotonic() - started
     assert (codes.count(0), codes.count(REFUSED)) == (20, 30)
     held = [holder(vm) for vm in site.vms]
     assert sorted(user for user, code in zip(users, codes) if code == 0) == sorted(map(str, held))
@@ -165,7 +168,8 @@ def test_fifty_take_from_twenty(site: Site, template: str) -> None:
 
 def test_one_user_at_once(site: Site, template: str) -> None:
     pool = make(site, count=4)
-    codes = ends([begin("vm_lease", vm_pool=pool, user="ada") for _ in range(6)])
+    with processes_of("vm_lease") as processes:
+        codes = processes.ends([processes.begin(vm_pool=pool, user="ada") for _ in range(6)])
     assert [holder(vm) for vm in site.vms].count("ada") == 1
     assert codes.count(0) >= 1
     assert run_module("vm_lease", vm_pool=pool, user="ada")["lease"]["user"] == "ada"
@@ -174,13 +178,12 @@ def test_one_user_at_once(site: Site, template: str) -> None:
 def test_killed_takers_lose_no_vm(site: Site, template: str) -> None:
     pool = make(site, count=6)
     users = [f"user-{number}" for number in range(6)]
-    children = []
-    for user in users:
-        child = begin("vm_lease", vm_pool=pool, user=user)
-        children.append(child)
-        time.sleep(random.uniform(0, 0.4))
-        child.kill()
-    ends(children)
+    with processes_of("vm_lease") as processes:
+        for user in users:
+            child = processes.begin(vm_pool=pool, user=user)
+            time.sleep(random.uniform(0, 0.4))
+            os.kill(child, signal.SIGKILL)
+            processes.ends([child])
     held = [user for vm in site.vms if (user := holder(vm)) is not None]
     assert len(set(held)) == len(held)
     for user in users:
