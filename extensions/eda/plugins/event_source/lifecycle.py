@@ -377,7 +377,7 @@ async def _blocking(function: Callable[..., Result], *arguments: Any) -> Result:
         result, error = None, None
         try:
             result = function(*arguments)
-        except Exception as raised:
+        except Exception as raised:  # the one that waits gets it, whatever it is
             error = raised
         if not future.cancelled():  # else nobody waits; a connection that was opened too late closes itself here
             with contextlib.suppress(RuntimeError):  # the loop has ended
