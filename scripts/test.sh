@@ -10,8 +10,8 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
-CHECKS=(sanity importer ansible_lint docs mypy changelog reuse ruff shellcheck)
-TESTS=(oldest_core oldest_python pytest)
+CHECKS=(sanity importer oldest_core oldest_python ansible_lint docs mypy changelog reuse ruff shellcheck)
+TESTS=(pytest)
 
 TEST_PACKAGES=(
   # what the role hypervisor wants besides, so that its tests add nothing to the machine
@@ -156,9 +156,7 @@ stage_oldest_python() {
 }
 
 stage_pytest() {
-  pytest -m quiet
-  # The slow files first, so that none is left over at the end; most of them wait for guests, not for a processor.
-  exec pytest -m 'not quiet' -n 3 --dist loadfile tests/{e2e,system,contract,unit}
+  exec pytest
 }
 
 # Run a stage in this shell; show its name first and its seconds last.

@@ -99,7 +99,6 @@ def test_ten_at_once_take_ten_different_volumes(site: Site, template: str, pools
     assert sorted(name_of(disks(task["name"])["vdb"]) for task in tasks) == taken
 
 
-@pytest.mark.quiet
 def test_among_200_volumes_a_place_is_found_in_half_a_second(site: Site, template: str, pools: list[str]) -> None:
     vm = site.vm("a")
     run_module("vm", name=vm, template=template, storage_pools=pools)

@@ -152,7 +152,6 @@ def test_one_that_does_not_start_is_set_aside(site: Site, template: str) -> None
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.quiet
 def test_fifty_take_from_twenty(site: Site, template: str) -> None:
     pool = make(site, count=20, prestarted=20)
     users = [f"user-{number}" for number in range(50)]
