@@ -85,6 +85,10 @@ def test_hosts_groups_and_variables(
         "golden_previous_version": None,
         "golden_unfinished": None,
         "golden_vm_pool": pool,
+        "golden_taken": True,
+        "golden_prestarted": False,
+        "golden_set_aside": False,
+        "golden_auto_refresh": True,
         "golden_lease_user": USER,
         "golden_lease_since": SINCE,
     }
