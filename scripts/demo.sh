@@ -63,6 +63,13 @@ rollout() {
   play golden.libvirt.rollout -e "rollout_vm_pool=$name-vm rollout_health_timeout=$1" "${@:2}"
 }
 
+must_fail() {
+  if "$@"; then
+    echo "the rollout of a broken version should have failed" >&2
+    return 1
+  fi
+}
+
 show() {
   say "1. A storage pool and a network of the demo's own"
   play golden.libvirt.hypervisor -i localhost, -c local -e "hypervisor_hosts=localhost" \
@@ -85,19 +92,19 @@ show() {
   publish 2
   rollout 300 --check
 
-  say "6. The rollout: VM by VM; each is up again before the next one goes down"
+  say "6. The rollout: the version is tried in a throw-away VM; then VM by VM, each up again before the next goes down"
   rollout 300
 
   say "7. The same VMs on version 2: name, MAC, IP and UUID are as before, the root is fresh (one boot, no file)"
   echo "before:" && cat "$guests/before"
   echo "now:" && table
 
-  say "8. Version 3, which does not boot, is published and rolled out: it stops at the first VM and puts that one back"
+  say "8. Version 3, which does not boot, is published and rolled out: the throw-away VM shows it, and no VM is touched"
   publish 3
-  if rollout 30; then
-    echo "the rollout of a broken version should have failed" >&2
-    return 1
-  fi
+  must_fail rollout 30
+
+  say "   Without that trial, it stops at the first VM and puts that one back"
+  must_fail rollout 30 -e rollout_shadow_boot=false
 
   say "9. All three VMs are on version 2 and healthy; the rest of the pool was never touched"
   table

@@ -67,7 +67,7 @@ def roll_out(shown: Terminal, folder: Path) -> str:
         "rollout_vm_pool": "desk",
         "rollout_template_version": "latest",
         "rollout_serial": "1,2,4",
-        "rollout_max_fail_percentage": "50",
+        "rollout_max_failures": "50%",
         "rollout_verify_tasks": str(folder / "verify.yml"),
         "rollout_health_timeout": "600",
     }

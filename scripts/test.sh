@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
-CHECKS=(sanity importer oldest_core oldest_python ansible_lint docs mypy changelog reuse ruff shellcheck)
+CHECKS=(guests sanity importer oldest_core oldest_python ansible_lint docs site mypy changelog reuse ruff shellcheck)
 TESTS=(pytest)
 
 TEST_PACKAGES=(
@@ -28,19 +28,8 @@ TEST_PACKAGES=(
   chromium genisoimage p7zip-full procps tmux xorriso
 )
 
-# Install the hook of the role hypervisor that deletes payloads: libvirt looks for it when it starts.
-install_payload_hook() {
-  local hooks=/etc/libvirt/hooks/qemu.d text
-  text="#!/usr/bin/python3 -IS"$'\n'$(<"$ROOT/roles/hypervisor/files/payload_hook.py")
-  [[ -x $hooks/golden-payload && $(<"$hooks/golden-payload") == "$text" ]] && return
-  as_root install -d "$hooks"
-  as_root install -m 0755 /dev/stdin "$hooks/golden-payload" <<<"$text"
-  if [[ -d /run/systemd/system ]]; then as_root systemctl try-restart libvirtd; fi
-}
-
 stage_setup() {
   install_packages "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-  install_payload_hook
   start_libvirt
   make_venv "$VENV" "$(newest_python)" -r requirements-dev.txt
   # of its own: its dependencies must not decide those of the others
@@ -80,13 +69,35 @@ stage_docs() {
   antsibull-docs lint-collection-docs --plugin-docs --check-extra-docs-refs --validate-collection-refs=all .
 }
 
-# Build the collection, as it is shipped, from the files that git knows or would add, in a folder of its own.
-build() {
+# Copy the files that git knows or would add into a new folder.
+copy_files() {
   rm -rf "$1"
-  mkdir -p "$1/source"
+  mkdir -p "$1"
   git ls-files -z --cached --others --exclude-standard --deduplicate |
     while IFS= read -rd '' file; do if [[ -e $file ]]; then printf '%s\0' "$file"; fi; done |
-    tar --create --null --files-from=- | tar --extract --directory "$1/source"
+    tar --create --null --files-from=- | tar --extract --directory "$1"
+}
+
+# The documentation as a site, in .cache/site.
+stage_site() {
+  local source=$CACHE/site-source site=$CACHE/site
+  make_venv "$CACHE/sphinx" "$(newest_python)" 'ansible-core>=2.19,<2.22' 'antsibull-docs>=2.20' furo 'myst-parser>=4' \
+    'sphinx>=8'
+  PATH=$CACHE/sphinx/bin:$PATH
+  copy_files "$source"
+  mkdir -m 0755 "$source/reference"
+  antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --no-add-antsibull-docs-version \
+    --dest-dir "$source/reference" golden.libvirt
+  rm -rf "$site"
+  sphinx-build --quiet --fail-on-warning --keep-going --jobs auto --conf-dir docs --doctree-dir "$source/.doctrees" \
+    "$source" "$site"
+  echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >"$site/index.html"
+}
+
+# Build the collection, as it is shipped, in a folder of its own.
+build() {
+  rm -rf "$1"
+  copy_files "$1/source"
   echo "repository: https://example.com/" >>"$1/source/galaxy.yml"  # the importer wants some address
   ansible-galaxy collection build --output-path "$1" "$1/source"
 }
@@ -155,7 +166,21 @@ stage_oldest_python() {
   xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
 }
 
+# The guests that tests boot; made before, as making them takes a network.
+stage_guests() {
+  mkdir -p .cache/guests
+  scripts/build-guest.sh --output .cache/guests/first.qcow2
+  scripts/build-debian-guest.sh --output .cache/guests/first.qcow2
+  rm .cache/guests/first.qcow2
+}
+
+# Each of the processes that share the tests has a libvirt of its own; one process, and libvirt as it is, where that
+# takes rights that we do not have.
 stage_pytest() {
+  stage_guests
+  if unshare --mount --pid --net --fork true 2>/dev/null; then
+    exec pytest --dist worksteal --tx "$(($(nproc) + 1))*popen//python=scripts/own-libvirt.sh python"
+  fi
   exec pytest
 }
 

@@ -93,6 +93,7 @@ from ..module_utils._core.rollout.terminal_foot import closed, opened, painted
 
 KINDS = {
     "golden.libvirt.vm_restore": rollout_watch.RESTORE,
+    "golden.libvirt.rollout_plan": rollout_watch.PLAN,
     "golden.libvirt.vm_info": rollout_watch.VMS,
     "golden.libvirt.template_version_info": rollout_watch.VERSIONS,
     "ansible.builtin.set_stats": rollout_watch.STATS,
@@ -224,10 +225,12 @@ class CallbackModule(CallbackBase):
         while parent is not None and not hook:
             hook, parent = self._hooks.get(parent._uuid, ""), parent._parent
         kind = KINDS.get(task.resolved_action or task.action, rollout_watch.OTHER)
+        if kind == rollout_watch.RESTORE and task.args.get("state") == "settled":
+            kind = rollout_watch.OTHER  # it moves no VM
         # for each item of a loop, the arguments are what they are for it; else they may be templates still
         asked = {name: str(task.args.get(name, "")) for name in ("vm", "uri")} if kind in ASKED else {}
         known = {name: text for name, text in asked.items() if "{{" not in text}
-        return Task(kind, task.get_name().strip(), hook, task.loop is not None, **known)
+        return Task(kind, task.get_name().strip(), hook, task.loop is not None, bool(task.run_once), **known)
 
     # --- what is shown and written ----------------------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   health:
-    description: When the VM counts as up.
+    description:
+      - When the VM counts as up. When it does not come to that, the failed result has in C(console) the last of what
+        the guest wrote on its first serial port meanwhile, unless somebody else had its console open.
     type: dict
     suboptions:
       check:

@@ -9,9 +9,12 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   type:
-    description: The medium. By default V(cdrom). Not with O(ignition), which is on no medium.
+    description:
+      - The medium. By default V(cdrom). Not with O(ignition), which is on no medium.
+      - With V(network), which is for O(cloud_init), the guest fetches it over its network, from the hypervisor. The
+        role P(golden.libvirt.hypervisor#role) installs there what serves it.
     type: str
-    choices: [cdrom, floppy]
+    choices: [cdrom, floppy, network]
   files:
     description:
       - The files. Exactly one of O(files), O(cloud_init), O(sysprep) and O(ignition) is needed.
@@ -36,7 +39,7 @@ options:
         default: utf-8
   cloud_init:
     description:
-      - A NoCloud seed for cloud-init, with the volume id C(cidata).
+      - A NoCloud seed for cloud-init, with the volume id C(cidata), or over the network.
       - The C(instance-id) changes when these data change, so that cloud-init applies them, and else stays. Keep such a
         payload permanent - without it, cloud-init drops the network at a later boot.
     type: dict
@@ -88,15 +91,19 @@ requirements:
 options:
   payload:
     description:
-      - Files that the VM, or each member of the pool, is shown on a CD or a floppy at every start, from the first one.
-        Without it, what it has stays. M(golden.libvirt.vm_payload) takes a payload away, or gives one for a single run.
+      - Files that the VM, or each member of the pool, is shown on a CD or a floppy, or fetches over its network, at
+        every start, from the first one. Without it, what it has stays. M(golden.libvirt.vm_payload) takes a payload
+        away, or gives one for a single run.
       - What it holds appears in no result, diff or log.
     type: dict
     suboptions:
       type:
-        description: The medium. By default V(cdrom). Not with O(payload.ignition), which is on no medium.
+        description:
+          - The medium. By default V(cdrom). Not with O(payload.ignition), which is on no medium.
+          - With V(network), which is for O(payload.cloud_init), the guest fetches it over its network, from the
+            hypervisor. The role P(golden.libvirt.hypervisor#role) installs there what serves it.
         type: str
-        choices: [cdrom, floppy]
+        choices: [cdrom, floppy, network]
       files:
         description:
           - The files. Exactly one of O(payload.files), O(payload.cloud_init), O(payload.sysprep) and
@@ -122,7 +129,7 @@ options:
             default: utf-8
       cloud_init:
         description:
-          - A NoCloud seed for cloud-init, with the volume id C(cidata).
+          - A NoCloud seed for cloud-init, with the volume id C(cidata), or over the network.
           - The C(instance-id) changes when these data change, so that cloud-init applies them, and else stays. Keep
             such a payload permanent - without it, cloud-init drops the network at a later boot.
         type: dict

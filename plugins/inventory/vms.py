@@ -95,6 +95,7 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ..module_utils._core.errors import GoldenError
+from ..module_utils._core.text import readable
 from ..module_utils._core.vm.inventory import groups_of, read_hosts
 from ..module_utils._hypervisor import LIBVIRT_IMPORT_ERROR, LibvirtHypervisor
 
@@ -138,7 +139,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             answers = list(threads.map(self._ask, uris))
         for _hosts, problems in answers:
             for problem in problems:
-                self.display.warning(f"{problem}; it is left out of the inventory")
+                self.display.warning(readable(problem))
         return [variables for hosts, _problems in answers for variables in hosts]
 
     def _ask(self, uri: str) -> Found:
@@ -146,7 +147,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             with LibvirtHypervisor(uri) as hypervisor:
                 return read_hosts(hypervisor, uri, self.get_option("vm_pools"))
         except GoldenError as error:
-            raise AnsibleParserError(f"libvirt URI {uri!r}: {error.message}") from error
+            raise AnsibleParserError(f"libvirt URI {uri!r}: {readable(error.message)}") from error
 
     def _named(self, found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the VMs by the names of their hosts, or refuse two of one name."""

@@ -7,7 +7,8 @@ from typing import Any
 from ._core.errors import InvalidError
 from ._core.hypervisor import Health, Shutdown
 from ._core.libvirt_xml.domain_xml import Network
-from ._core.units import GIB, parse_memory, parse_size
+from ._core.text import storable
+from ._core.units import GIB, check_countable, parse_memory, parse_size
 from ._core.vm.vm_request import Size, WantedVolume
 from ._core.volume.attachment import BUSES, VIRTIO
 
@@ -24,6 +25,9 @@ def networks_of(networks: list[dict[str, Any]] | None) -> tuple[Network, ...] | 
     """Return the network cards that were asked for, or None where none were given."""
     if networks is None:
         return None
+    for nic in networks:
+        for name in ("network", "mac", "model"):
+            storable(nic.get(name) or "", f"networks: the {name}")
     return tuple(Network(nic["network"], nic.get("mac") or "", nic["model"]) for nic in networks)
 
 
@@ -43,7 +47,7 @@ def size_of(size: dict[str, Any] | None) -> Size:
     return Size(
         cpus=given.get("cpus"),
         memory=parsed_memory(given.get("memory"), "size.memory"),
-        storage=None if storage is None else storage * GIB,
+        storage=None if storage is None else check_countable(storage * GIB, storage, "size.storage_size_in_gb"),
     )
 
 
@@ -106,6 +110,8 @@ def health_of(health: dict[str, Any]) -> Health:
         command = ["/bin/sh", "-c", command]
     if command is not None and not (isinstance(command, list) and all(isinstance(word, str) for word in command)):
         raise InvalidError("health.command: it must be a string or a list of strings")
+    if health["port"] is not None and not 0 < health["port"] < 2**16:
+        raise InvalidError(f"health.port: {health['port']} is no port; give one from 1 to 65535")
     for name in ("timeout", "stable_for"):
         if health[name] < 0:
             raise InvalidError(f"health.{name}: {health[name]} is less than 0")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ._core.errors import InvalidError, NotFoundError
-from ._core.payload.payload import PERMANENT, RUN_ONCE, Build, Content, PayloadRequest, ignition
+from ._core.libvirt_xml.payload_seed import NETWORK
+from ._core.payload.payload import PERMANENT, RUN_ONCE, Build, Content, PayloadRequest, ignition, seed
 from ._core.payload.payload_files import BASE64, CDROM, DEFAULT_VOLUME_ID, FLOPPY, UTF8, PayloadFile, file_of
 from ._core.payload.payload_presets import SYSPREP_FILENAMES, cloud_init, sysprep
 from ._core.units import parse_size
@@ -22,7 +23,7 @@ _PLACES = re.compile("@(?:vm|vm_pool|number)@")
 def payload_options(availability: bool = False) -> dict[str, Any]:
     """Return the specs of the options of a payload, with or without that which says for which runs it is."""
     options: dict[str, Any] = dict(
-        type=dict(type="str", choices=[CDROM, FLOPPY]),
+        type=dict(type="str", choices=[CDROM, FLOPPY, NETWORK]),
         files=dict(
             type="list",
             elements="dict",
@@ -94,9 +95,14 @@ def _replaced(value: Any, values: dict[str, str]) -> Any:
 def _building(options: dict[str, Any], kind: str) -> Build:
     if kind == "ignition":
         _check_without_medium(options)
+        if not isinstance(options["ignition"], (str, dict)):
+            raise InvalidError("ignition: it must be a text or a dictionary")
         content = ignition(options["ignition"])
         return lambda name, uuid: content
     medium, limit = options["type"] or CDROM, parse_size(options["max_file_size"], "max_file_size")
+    if medium == NETWORK:
+        _check_for_network(options, kind)
+        return lambda name, uuid: seed(_files(options, kind, name, uuid)[0], limit)
     missing = missing_library(medium)
     if missing is not None:
         raise NotFoundError(
@@ -116,6 +122,13 @@ def _check_without_medium(options: dict[str, Any]) -> None:
     for option in ("type", "volume_id"):
         if options[option] is not None:
             raise InvalidError(f"{option}: a payload for Ignition is on no medium; leave it out")
+
+
+def _check_for_network(options: dict[str, Any], kind: str) -> None:
+    if kind != "cloud_init":
+        raise InvalidError(f"a payload over the network is for cloud-init; give cloud_init, or put {kind} on a CD")
+    if options["volume_id"] is not None:
+        raise InvalidError("volume_id: a payload over the network is on no medium; leave it out")
 
 
 def _files(options: dict[str, Any], kind: str, name: str, uuid: str) -> tuple[list[PayloadFile], str]:

@@ -26,7 +26,9 @@ options:
     type: raw
     required: true
   stdin:
-    description: What the command reads from its standard input. By default nothing.
+    description:
+      - What the command reads from its standard input. By default nothing.
+      - It is never shown or logged, so this is the place for a password.
     type: str
   wait_timeout:
     description:
@@ -126,7 +128,7 @@ def main() -> None:
         argument_spec=dict(
             vm=dict(type="str", required=True),
             command=dict(type="raw", required=True),
-            stdin=dict(type="str"),
+            stdin=dict(type="str", no_log=True),
             wait_timeout=dict(type="int", default=60),
         ),
     )

@@ -30,9 +30,23 @@ options:
       - V(absent) deletes the version that O(version) selects, or, without it, the template with all of
         its versions. It is refused, and the users are listed, while a VM or a volume uses what is to be
         deleted. The number of a deleted version is not used again while the template exists.
+      - V(pruned) deletes the versions that are older than the last O(keep) active ones. Versions that a VM or a volume
+        uses are kept, and so are those that are not complete.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, pruned]
     default: present
+  keep:
+    description: How many active versions O(state=pruned) keeps, at least V(1). The latest is one of them.
+    type: int
+    default: 3
+  settled_vms:
+    description:
+      - VMs whose kept previous roots do not count as users for O(state=pruned). It is for a dry run behind one of
+        M(golden.libvirt.vm_restore) with O(golden.libvirt.vm_restore#module:state=settled), in which these roots are
+        there still. A version that is really in use is not deleted whatever is given here.
+    type: list
+    elements: str
+    default: []
   storage_pool:
     description: The storage pool that holds the template.
     type: str
@@ -174,6 +188,12 @@ EXAMPLES = r"""
     template: web
     version: "1"
     state: absent
+
+- name: Keep the last five versions, and what is in use
+  golden.libvirt.template_version:
+    template: web
+    state: pruned
+    keep: 5
 """
 
 RETURN = r"""
@@ -181,6 +201,7 @@ template_version:
   description:
     - The version, as its manifest has it, with RV(ignore:storage_pool), RV(ignore:latest) and
       RV(ignore:complete). Empty after a deletion.
+    - With O(state=pruned) it has C(template), C(storage_pool) and the numbers of the C(versions) that there are then.
     - In check mode the digests of a new image and its source are empty.
   returned: success
   type: dict
@@ -198,6 +219,20 @@ template_version:
     storage_pool: default
     latest: true
     complete: true
+deleted:
+  description: The versions that are deleted, each with C(template), C(storage_pool), C(version) and C(version_name).
+  returned: with O(state=pruned)
+  type: list
+  elements: dict
+kept:
+  description: The versions that are kept, each as in RV(deleted), with the C(reason).
+  returned: with O(state=pruned)
+  type: list
+  elements: dict
+freed:
+  description: The bytes that the deleted images took up.
+  returned: with O(state=pruned)
+  type: int
 users:
   description: The VMs and volumes that use what was to be deleted.
   returned: when a deletion was refused because of them
@@ -208,7 +243,7 @@ users:
 from ..module_utils._core.errors import InvalidError
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
-from ..module_utils._core.template import publish, relabel, unpublish
+from ..module_utils._core.template import prune, publish, relabel, unpublish
 from ..module_utils._core.template.catalog import read_template
 from ..module_utils._core.template.source import Hardware, Source
 from ..module_utils._options import network_options, networks_of, parsed_memory
@@ -219,6 +254,8 @@ IGNORED_NUMBER = "version {0} is ignored: the system numbers the versions; give 
 
 def plan(hv: Hypervisor, params: Params) -> Plan:
     """Return what publishes, relabels or deletes."""
+    if params["state"] == "pruned":
+        return prune.plan_prune(hv, params["storage_pool"], params["template"], params["keep"], params["settled_vms"])
     if params["version"] == "":
         raise InvalidError("version: it is empty; name a version, or leave the option out")
     if params["state"] == "absent":
@@ -287,7 +324,9 @@ def main() -> None:
         returns="template_version",
         argument_spec=dict(
             template=dict(type="str", required=True),
-            state=dict(type="str", choices=["present", "absent"], default="present"),
+            state=dict(type="str", choices=["present", "absent", "pruned"], default="present"),
+            keep=dict(type="int", default=3),
+            settled_vms=dict(type="list", elements="str", default=[]),
             storage_pool=dict(type="str", default="default"),
             source=dict(
                 type="dict",

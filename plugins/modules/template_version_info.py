@@ -47,6 +47,8 @@ template_versions:
   description:
     - The versions by template and number, each with the fields of its manifest.
     - C(complete) is false for a version whose publisher is not done, or died.
+    - A version whose manifest is damaged or of a newer format has the C(status) V(unreadable) and is warned of. Where
+      it could be the latest, its template has none.
   returned: success
   type: list
   elements: dict

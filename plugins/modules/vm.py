@@ -23,6 +23,7 @@ options:
     description:
       - V(present) makes the VM if it does not exist, and leaves it running or not. V(started) and
         V(stopped) see to that, too.
+      - A VM that V(started) starts must pass O(health). A new one that does not is removed again.
       - V(absent) stops and undefines the VM and deletes its root volumes. Its data volumes are kept, see
         O(delete_data_volumes).
     type: str
@@ -100,6 +101,7 @@ options:
         description: The serial number that the guest sees, of a volume that is attached.
         type: str
 extends_documentation_fragment:
+  - golden.libvirt.health
   - golden.libvirt.connection
   - golden.libvirt.attributes
   - golden.libvirt.vm_hardware
@@ -191,6 +193,8 @@ from ..module_utils._core.plan import Plan
 from ..module_utils._core.vm.vm import plan_vm
 from ..module_utils._core.vm.vm_request import VmRequest
 from ..module_utils._options import (
+    health_of,
+    health_options,
     network_options,
     networks_of,
     size_of,
@@ -221,6 +225,7 @@ def plan(hv: Hypervisor, params: Params) -> Plan:
             delete_data_volumes=params["delete_data_volumes"],
             wait_timeout=params["wait_timeout"],
             volumes=volumes_of(params["volumes"]),
+            health=health_of(params["health"]),
             payload=payload_of(params["payload"]) if params["payload"] is not None else None,
         ),
     )
@@ -247,6 +252,7 @@ def main() -> None:
             autostart=dict(type="bool"),
             delete_data_volumes=dict(type="bool", default=False),
             wait_timeout=dict(type="int", default=120),
+            health=health_options(),
         ),
     )
 

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Lists the VMs of a hypervisor that this collection manages, all of them or those that pass all given
     filters.
+  - A VM whose metadata cannot be read is left out with a warning.
 options:
   name:
     description: Only the VM of this name. One that does not exist gives an empty list.

@@ -1,17 +1,17 @@
 #!/usr/bin/python
 # Copyright: golden.libvirt contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Show files to a VM on a generated CD or floppy, always or for one run."""
+"""Show files to a VM on a generated CD or floppy, or over its network, always or for one run."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm_payload
-short_description: Show files to a VM on a generated CD or floppy, always or for one run
+short_description: Show files to a VM on a generated CD or floppy, or over its network, always or for one run
 version_added: 0.1.0
 description:
-  - Makes a CD or a floppy of the files that are given, and shows it to a VM. The same files give the same bytes, so the
-    task changes something exactly when a name or a content does.
+  - Makes a CD or a floppy of the files that are given, and shows it to a VM, or lets the guest fetch them over its
+    network. The same files give the same bytes, so the task changes something exactly when a name or a content does.
   - A VM has one payload. Another one takes its place.
   - The payload is stored as a volume with the mode C(0600), which goes with it.
 options:
@@ -23,17 +23,20 @@ options:
     description:
       - V(present) shows the VM the payload.
       - V(absent) takes it away, from a running VM at once. A drive that the VM got for it goes, too, from a running VM
-        when that is next started. A drive that the VM had before is left empty.
+        when that is next started. A drive that the VM had before is left empty. What was served over the network is
+        served no more.
     type: str
     choices: [present, absent]
     default: present
   availability:
     description:
       - With V(permanent), the payload is there at every start, also after restores. While the VM runs, the disc in a
-        drive that it has is swapped at once; else the guest sees the payload when the VM is next started.
+        drive that it has is swapped at once; else the guest sees the payload when the VM is next started. Over the
+        network it is served whenever the VM runs.
       - V(run_once) starts the VM with the payload for this run only, reboots inside of it included. The VM must be
         stopped. Its stored definition stays as it is, and when it stops the volume is deleted, by the hook that the
-        role P(golden.libvirt.hypervisor#role) installs, or by the next task at the VM.
+        role P(golden.libvirt.hypervisor#role) installs, or by the next task at the VM. Over the network it is served
+        until the guest has fetched all of it.
     type: str
     choices: [permanent, run_once]
     default: permanent
@@ -42,6 +45,10 @@ extends_documentation_fragment:
   - golden.libvirt.attributes
   - golden.libvirt.payload
 notes:
+  - With O(type=network), the guest is told where to fetch it in the serial number of its SMBIOS. The VM must have a
+    network card on a libvirt network in which the hypervisor has an IPv4 address, and no other serial number. A
+    firewall of the hypervisor must let the VM in at TCP port 330 there. A VM that runs goes on with the payload that it
+    was started with.
   - A CD goes into the VM's only CD drive, which must be empty, or into one that the VM gets for it. The VM never boots
     from it.
   - A disc that other tools have put into the drive of the payload (C(virsh change-media)) is replaced again, with a
@@ -70,6 +77,13 @@ EXAMPLES = r"""
           - name: admin
             ssh_authorized_keys: ["{{ admin_key }}"]
 
+- name: The same without a drive
+  golden.libvirt.vm_payload:
+    vm: web-2
+    type: network
+    cloud_init:
+      user_data: "{{ lookup('ansible.builtin.file', 'web.yml') }}"
+
 - name: Start a Windows VM with an answer file on a floppy, for this one run
   golden.libvirt.vm_payload:
     vm: desk-1
@@ -91,7 +105,7 @@ payload:
   type: dict
   contains:
     type:
-      description: V(cdrom), V(floppy) or V(fw_cfg).
+      description: V(cdrom), V(floppy), V(fw_cfg) or V(network).
       type: str
       returned: success
     volume:
@@ -110,6 +124,10 @@ payload:
       description: The SHA-256 of the volume.
       type: str
       returned: success
+    url:
+      description: Where the guest fetches it.
+      type: str
+      returned: when it is over the network
     files:
       description: The files, by name.
       type: list

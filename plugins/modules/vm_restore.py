@@ -28,8 +28,11 @@ options:
       - V(restored) gives the VM a fresh root.
       - V(rolled_back) puts the VM back onto the root that its last restore kept (O(keep_previous)). That
         is as quick as a reboot.
+      - V(settled) deletes that root, and so ends the way back to it. The VM goes on running, and may be taken. It is
+        refused while a restore of the VM is unfinished, and while another VM uses the root. Of the other options only
+        O(vm) and O(uri) matter.
     type: str
-    choices: [restored, rolled_back]
+    choices: [restored, rolled_back, settled]
     default: restored
   template:
     description: The template. By default the one that the VM is made from.
@@ -108,6 +111,11 @@ EXAMPLES = r"""
   golden.libvirt.vm_restore:
     vm: web-1
     state: rolled_back
+
+- name: Delete the old root, as all is well
+  golden.libvirt.vm_restore:
+    vm: web-1
+    state: settled
 """
 
 RETURN = r"""
@@ -116,9 +124,15 @@ vm:
   returned: success
   type: dict
 previous:
-  description: The root that the VM had before, that is C(volume), C(storage_pool) and C(template_version).
+  description:
+    - The root that the VM had before, that is C(volume), C(storage_pool) and C(template_version).
+    - With O(state=settled) the root that is deleted; null where none was kept.
   returned: success and failure
   type: dict
+freed:
+  description: The bytes that the deleted root took up.
+  returned: with O(state=settled)
+  type: int
 phases:
   description:
     - The seconds that each phase took, of C(prepare), C(stop), C(switch), C(boot), C(verify), C(settle). Empty in
@@ -130,6 +144,12 @@ downtime:
     - The seconds from asking the guest to shut down until it was up again. 0 for a VM that did not run.
   returned: success and failure
   type: float
+console:
+  description:
+    - The last of what the guest wrote on its first serial port while O(health) was waited for, at most 4000 characters,
+      without what would steer a terminal.
+  returned: when the VM did not pass the health check, wrote something there, and nobody else had its console open
+  type: str
 rolled_back:
   description: Whether everything is as it was before the task.
   returned: failure of a step
@@ -139,13 +159,15 @@ rolled_back:
 from ..module_utils._core.hypervisor import Hypervisor
 from ..module_utils._core.plan import Plan
 from ..module_utils._core.units import parse_size
-from ..module_utils._core.vm.restore import RestoreRequest, plan_restore, plan_rolled_back
+from ..module_utils._core.vm.restore import RestoreRequest, plan_restore, plan_rolled_back, plan_settled
 from ..module_utils._options import health_of, health_options, shutdown_of, shutdown_options
 from ..module_utils._runner import Params, run
 
 
 def plan(hv: Hypervisor, params: Params) -> Plan:
-    """Return what puts the VM onto the wanted root."""
+    """Return what puts the VM onto the wanted root, or ends the way back to the one before."""
+    if params["state"] == "settled":
+        return plan_settled(hv, params["vm"])
     request = RestoreRequest(
         vm=params["vm"],
         template=params["template"] or None,
@@ -169,7 +191,7 @@ def main() -> None:
         returns="vm",
         argument_spec=dict(
             vm=dict(type="str", required=True),
-            state=dict(type="str", choices=["restored", "rolled_back"], default="restored"),
+            state=dict(type="str", choices=["restored", "rolled_back", "settled"], default="restored"),
             template=dict(type="str"),
             template_version=dict(type="str"),
             root_size=dict(type="str"),

@@ -1,112 +1,117 @@
 #!/usr/bin/env python3
-"""What one restore of a stopped VM costs in the process, beside a bare libvirt-python script that makes the same calls.
+"""What a restore of a stopped VM costs: in the process, as a module, by playbook; and whether many VMs cost more each.
 
-    .cache/venv/bin/python tests/bench/restore.py [--rounds N]
+    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/restore.py [VMS ...]
 
-Both restore the same VM in turn, in one process and over one connection, so that the ratio holds on any machine. The
-bare script looks at what must be looked at (manifest, snapshots, storage pool, volumes), creates the overlay, defines
-the VM with it, deletes the old root and notes in the metadata that it is done; it decides and takes back nothing.
+The reference in the process is a bare libvirt-python script that makes the same calls (bare.py); that of the module is
+this script as a process that loads AnsibleModule, that of the playbook a playbook with a module that does nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
+import itertools
 import sys
+import tempfile
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import NAMESPACE
+import bare
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.restore import RestoreRequest, plan_restore
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
+from measure import Figure, duration, in_turn, module, ratio, show
+from measure import bare as bare_process
 
 from support.fixtures import Site, made_site, make_disk
 from support.modules import run_module
+from support.playbooks import Controller
 
-LIMIT = 1.5
-
-
-def bare_restore(libvirt: Any, site: Site, vm: str) -> None:
-    """Do the calls of a restore, with nothing looked at beyond what they need."""
-    domain = libvirt.lookupByName(vm)
-    pool = libvirt.storagePoolLookupByName(site.storage_pool)
-    stream = libvirt.newStream()
-    pool.storageVolLookupByName("web.v1.json").download(stream, 0, 65536)
-    content = b""
-    while piece := stream.recv(65536):
-        content += piece
-    stream.finish()
-    assert json.loads(content)["status"] == "ready"
-    assert not domain.listAllSnapshots()
-    assert not domain.listAllCheckpoints()
-    assert ET.fromstring(pool.XMLDesc()).findtext("available") != "0"
-    assert pool.storageVolLookupByName("web.v1.qcow2").XMLDesc()
-    assert pool.listVolumes()
-    xml = ET.fromstring(domain.XMLDesc(2))
-    source = xml.find("devices/disk/source")
-    assert source is not None
-    old = Path(source.attrib["file"])
-    generation = int(old.name.split(".")[-2]) + 1
-    name = f"{vm}.root.{generation}.qcow2"
-    new = pool.createXML(
-        f"<volume><name>{name}</name><capacity>{64 * 1024**2}</capacity><allocation>0</allocation>"
-        f"<target><format type='qcow2'/><compat>1.1</compat></target>"
-        f"<backingStore><path>{old.parent}/web.v1.qcow2</path><format type='qcow2'/></backingStore></volume>"
-    )
-    source.set("file", new.path())
-    ours = xml.find(f"metadata/{{{NAMESPACE}}}vm")
-    assert ours is not None
-    root = ours.find(f"{{{NAMESPACE}}}root")
-    assert root is not None
-    root.set("volume", name)
-    ours.set("generation", str(generation))
-    libvirt.defineXML(ET.tostring(xml, encoding="unicode"))
-    pool.storageVolLookupByName(old.name).delete()
-    for element in ours.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    libvirt.lookupByName(vm).setMetadata(2, ET.tostring(ours, encoding="unicode"), "golden", NAMESPACE, 2)
+IN_PROCESS_LIMIT, MODULE_LIMIT, PLAYBOOK_LIMIT, GROWTH_LIMIT = 1.5, 1.75, 2.5, 1.25
+COUNTS = (1, 10, 100)
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  connection: local
+  tasks:
+    - {task}
+"""
+RESTORE, NOTHING = "golden.libvirt.vm_restore: {vm: '{{ inventory_hostname }}', force: true}", "ansible.builtin.ping:"
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Return the milliseconds of a call."""
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1000
+def in_process(site: Site, vms: list[str]) -> tuple[list[float], list[float]]:
+    """Return the seconds of our restores and of bare ones, of all VMs in turn."""
+    ours, theirs = itertools.cycle(vms), itertools.cycle(vms)
+    with LibvirtHypervisor(bare.URI) as hv:
+        times = in_turn(
+            30,
+            lambda: plan_restore(hv, RestoreRequest(next(ours), force=True)).apply(time.monotonic),
+            lambda: bare.restore(hv.connection.libvirt, site.storage_pool, next(theirs)),
+        )
+    return times[0], times[1]
+
+
+def by_playbook(vms: list[str], rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of a playbook that restores VMs, and of one that does nothing to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        controller = Controller(Path(folder))
+        inventory = controller.folder / "hosts.ini"
+        inventory.write_text("".join(f"{vm} ansible_python_interpreter={sys.executable}\n" for vm in vms))
+        for name, task in (("restore", RESTORE), ("nothing", NOTHING)):
+            (controller.folder / f"{name}.yml").write_text(PLAYBOOK.format(task=task))
+
+        def play(name: str) -> None:
+            run = controller.run("ansible-playbook", "-i", str(inventory), f"{name}.yml")
+            assert run.rc == 0, run.output
+
+        times = in_turn(rounds, lambda: play("restore"), lambda: play("nothing"))
+    return times[0], times[1]
+
+
+def figures(counts: tuple[int, ...]) -> Iterator[Figure]:
+    """Measure with so many VMs."""
+    with made_site() as site:
+        disk = make_disk(site.folder.parent / "disk.qcow2")
+        pool = dict(storage_pool=site.storage_pool)
+        hardware = dict(networks=[], graphics="none")
+        run_module(
+            "template_version", template="web", create_base=True, source={"path": str(disk)}, hardware=hardware, **pool
+        )
+        fewest = 0.0
+        for count in counts:
+            run_module("vm_pool", vm_pool=site.vm("p"), template="web", count=count, storage_pools=[site.storage_pool])
+            vms = [site.vm(f"p-{number}") for number in range(1, count + 1)]
+            ours, reference = in_process(site, vms)
+            here = f"restore, one of {count} stopped VMs"
+            cost, beside = duration(ours), f"bare script, {duration(reference)}"
+            yield Figure(f"{here}, in the process", cost, beside, ratio(ours, reference), IN_PROCESS_LIMIT)
+            fewest = fewest or ratio(ours, reference)
+            if count != counts[0]:
+                growth = ratio(ours, reference) / fewest
+                yield Figure(f"{here}, in the process", cost, f"the same with {counts[0]}", growth, GROWTH_LIMIT)
+            vm = itertools.cycle(vms)
+            ours, reference = in_turn(
+                7,
+                lambda vm=vm: module("vm_restore", vm=next(vm), force=True),
+                lambda vm=vm: bare_process("--as-module", "restore", site.storage_pool, next(vm)),
+            )
+            cost, beside = duration(ours), f"bare script as a module, {duration(reference)}"
+            yield Figure(f"{here}, as a module", cost, beside, ratio(ours, reference), MODULE_LIMIT)
+            ours, reference = by_playbook(vms, 3 if count < 100 else 1)
+            cost, beside = duration(ours, count), f"playbook with ping, {duration(reference, count)}"
+            yield Figure(
+                f"restore of {count} stopped VMs by playbook, each",
+                cost,
+                beside,
+                ratio(ours, reference),
+                PLAYBOOK_LIMIT,
+            )
 
 
 def main() -> int:
-    """Measure and print; the exit code tells whether the limit holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40, help="restores of each kind (default: 40)")
-    rounds = parser.parse_args().rounds
-    with made_site() as site:
-        disk = make_disk(site.folder.parent / "disk.qcow2")
-        run_module(
-            "template_version",
-            template="web",
-            storage_pool=site.storage_pool,
-            create_base=True,
-            source={"path": str(disk)},
-            hardware={"networks": []},
-        )
-        vm = site.vm("bench")
-        run_module("vm", name=vm, template="web", storage_pools=[site.storage_pool])
-        with LibvirtHypervisor("qemu:///system") as hv:
-            ours, bare = [], []
-            for _ in range(rounds):
-                bare.append(timed(lambda: bare_restore(hv.connection.libvirt, site, vm)))
-                ours.append(timed(lambda: plan_restore(hv, RestoreRequest(vm, force=True)).apply(time.monotonic)))
-    ratio = statistics.median(a / b for a, b in zip(ours, bare))
-    print(f"bare script   {statistics.median(bare):6.1f} ms (median of {rounds}), best {min(bare):.1f}")
-    print(f"golden        {statistics.median(ours):6.1f} ms (median of {rounds}), best {min(ours):.1f}")
-    print(f"ratio         {ratio:6.2f} (median of the pairs), limit {LIMIT}")
-    return 0 if ratio < LIMIT else 1
+    """Measure and print."""
+    return show(figures(tuple(map(int, sys.argv[1:])) or COUNTS))
 
 
 if __name__ == "__main__":

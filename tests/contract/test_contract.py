@@ -38,6 +38,11 @@ RECORD = Record(
     pending=Pending("settle", True, (Root("web-1.root.0.qcow2", POOL, "web", POOL, 1),)),
     lease=Lease('anna "a" & <b>', "2026-11-20T07:00:00Z"),
 )
+NETWORKS = """
+<network><name>default</name><ip family='ipv6' address='2001:db8::1' prefix='64'/>
+  <ip address='192.0.2.1' netmask='255.255.255.0'/></network>
+<network><name>bridged</name><forward mode='bridge'/><bridge name='br0'/></network>
+"""
 UUID = "9d7a1c5e-0000-4000-8000-000000000001"
 
 
@@ -61,6 +66,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self.fake = FakeHypervisor(FakePool(POOL))
+        self.fake.networks["bridged"], self.fake.payload_service = "", None
         self.hv: Hypervisor = self.fake  # mypy sees here that the fake is one
 
     def save(self, name: str) -> None:
@@ -91,7 +97,7 @@ class TestDriver:
     def __init__(self, node: Path) -> None:
         # With a node of its own each connection begins anew; that of test:///default is one per process.
         node.write_text(
-            f"<node><pool type='dir'><name>{POOL}</name><target><path>/{POOL}</path></target></pool></node>"
+            f"<node><pool type='dir'><name>{POOL}</name><target><path>/{POOL}</path></target></pool>{NETWORKS}</node>"
         )
         self.real = _WithoutNvram(f"test://{node}")
         self.hv: Hypervisor = self.real
@@ -377,6 +383,16 @@ def many_domains(side: Side, see: Callable[..., None]) -> None:
     hv.start("web-2")
     hv.set_autostart("web-3", True)
     see(lambda: [(d.name, d.state, d.autostart, d.persistent) for d in hv.domains()])
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+@scenario
+def networks(side: Side, see: Callable[..., None]) -> None:
+    for name in ("default", "bridged", "none"):
+        see(side.hv.network_address, name)
+    see(side.hv.serves_payloads)
 
 
 # --- storage ---------------------------------------------------------------------------------------------------------

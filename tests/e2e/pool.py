@@ -57,7 +57,7 @@ class Pool:
             virsh.wait_for_guest(self.vm(number))
 
     def rollout(self, *words: str, playbook: str = "rollout", **variables: Any) -> Run:
-        given = {"rollout_health_timeout": "120", "rollout_serial": "", **variables}
+        given = {"rollout_health_timeout": "120", "rollout_serial": "", "rollout_shadow_boot": "false", **variables}
         return self.controller.play(playbook, *words, rollout_vm_pool=self.name, **given)
 
     def identity(self, number: int) -> dict[str, Any]:

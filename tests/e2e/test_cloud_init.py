@@ -11,6 +11,7 @@ import pytest
 from support import virsh
 from support.fixtures import GUESTS, REPOSITORY, Site
 from support.modules import run_module
+from support.payload import needs_hook
 
 USER_DATA = {
     "users": [{"name": "ann", "shell": "/bin/sh", "lock_passwd": True}],
@@ -79,11 +80,14 @@ def test_set_up_and_set_up_again_after_a_restore(site: Site, debian: str) -> Non
 
 
 def test_dhcp_when_nothing_is_said_of_the_network(site: Site, debian: str) -> None:
-    vm = site.vm("b")
-    wanted = {"name": vm, "template": debian, "storage_pools": [site.storage_pool]}
-    run_module("vm", **wanted, payload={"cloud_init": {"user_data": USER_DATA}}, state="started")
-    found = told(vm)
-    assert (found["host"], found["user"]) == (vm, "ann")
-    leases = virsh.virsh("domifaddr", vm, "--source", "lease")
-    assert found["address"] in leases
-    assert found["address"].startswith("10.213.")
+    needs_hook()
+    vms = {"cdrom": site.vm("b"), "network": site.vm("c")}
+    for kind, vm in vms.items():
+        wanted = {"name": vm, "template": debian, "storage_pools": [site.storage_pool]}
+        run_module("vm", **wanted, payload={"type": kind, "cloud_init": {"user_data": USER_DATA}}, state="started")
+    for vm in vms.values():
+        found = told(vm)
+        assert (found["host"], found["user"], found["file"]) == (vm, "ann", "Grüße, 世界")
+        leases = virsh.virsh("domifaddr", vm, "--source", "lease")
+        assert found["address"] in leases
+        assert found["address"].startswith("10.213.")

@@ -80,15 +80,16 @@ def test_a_version_that_does_not_boot_ends_on_the_old_root(
     tiny.publish(guest_broken)
     with pytest.raises(ModuleFailed) as failure:
         run_module(
-            "vm_restore", vm=vm, template_version="latest", start="yes", health={"check": "agent", "timeout": 15}
+            "vm_restore", vm=vm, template_version="latest", start="yes", health={"check": "agent", "timeout": 35}
         )
     assert failure.value.result["rolled_back"] is True
+    assert "this version is broken on purpose" in failure.value.result["console"]
     assert state(vm) == "shut off", "it did not run before"
     assert boot_disk(vm) == before
     virsh("start", vm)
     in_guest(vm, "true")
     with pytest.raises(ModuleFailed) as failure:
-        run_module("vm_restore", vm=vm, template_version="latest", health={"check": "agent", "timeout": 15})
+        run_module("vm_restore", vm=vm, template_version="latest", health={"check": "agent", "timeout": 5})
     assert failure.value.result["rolled_back"] is True
     assert state(vm) == "running", "it ran before"
     assert in_guest(vm, "cat /etc/golden-version /root/file").split() == ["1", "mine"]

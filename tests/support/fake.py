@@ -144,6 +144,10 @@ class FakeHypervisor:
         self.vms: dict[str, FakeDomain] = {}
         self.files: dict[str, bytes] = {}
         self.claims: dict[str, str] = {}
+        self.networks = {"default": "192.0.2.1"}
+        """Libvirt networks, with the address that the hypervisor has in each."""
+        self.payload_service: bool | None = True
+        """Whether what serves payloads over the network is installed."""
         self.stubborn: set[str] = set()
         """VMs whose guests do not shut down when asked."""
         self.unhealthy: set[str] = set()
@@ -380,6 +384,18 @@ class FakeHypervisor:
                 return
         raise HypervisorError(f"invalid argument: disk '{target}' was not found in the domain config")
 
+    # --- networks --------------------------------------------------------------------------------------------------
+
+    @counted
+    def network_address(self, name: str) -> str:
+        if name not in self.networks:
+            raise NotFoundError(f"there is no network {name!r}")
+        return self.networks[name]
+
+    @counted
+    def serves_payloads(self) -> bool | None:
+        return self.payload_service
+
     # --- claims ----------------------------------------------------------------------------------------------------
 
     @counted
@@ -540,8 +556,17 @@ class FakeHypervisor:
         return hashlib.sha256(content).hexdigest()
 
     @counted
+    def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
+        found = [path for path in self.files if path.startswith(f"{folder}/") and path.endswith(suffix)]
+        return [self.files[path].decode() for path in sorted(found, reverse=True)[:count]]
+
+    @counted
     def now(self) -> str:
         return NOW
+
+    @counted
+    def local_time(self) -> str:
+        return "2026-11-20T08:00:00+01:00"
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
@@ -592,7 +617,7 @@ class FakeHypervisor:
             capacity=int(capacity.text or "0"),
             backing=backing,
             backing_format="raw" if below is None else below.get("type", "raw"),
-            read_only=volume.findtext("target/permissions/mode") == "0444",
+            read_only=volume.findtext("target/permissions/mode") in ("0440", "0444"),
             content=content,
         )
         pool.volumes[name] = made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -98,7 +99,7 @@ def network() -> Iterator[str]:
 
 def build_guest(version: str, *flags: str) -> Path:
     """Return a tiny bootable guest image; what is common to all versions is built once and kept."""
-    image = GUESTS / f"tiny-{version}.qcow2"
+    image = GUESTS / f"tiny-{version}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}.qcow2"
     GUESTS.mkdir(parents=True, exist_ok=True)
     script = REPOSITORY / "scripts" / "build-guest.sh"
     subprocess.run(["bash", script, "--version", version, "--output", image, *flags], check=True, capture_output=True)

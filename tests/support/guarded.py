@@ -103,8 +103,11 @@ class Guarded:
 
 
 @contextmanager
-def guarded_libvirtd(rules: str = RULES) -> Iterator[Guarded]:
-    """Start the daemon with one storage pool, and end it; skip where namespaces cannot be made."""
+def guarded_libvirtd(rules: str = RULES, settings: str = "") -> Iterator[Guarded]:
+    """Start the daemon with one storage pool, and end it; skip where namespaces cannot be made.
+
+    ``settings`` are added to its libvirtd.conf.
+    """
     if os.geteuid() != 0 or subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True).returncode:
         pytest.skip("a second libvirtd takes root and namespaces of its own")
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
@@ -113,6 +116,7 @@ def guarded_libvirtd(rules: str = RULES) -> Iterator[Guarded]:
         for name in ("rules", "pool"):
             (folder / name).mkdir()
         (folder / "denied").touch()
+        (folder / "settings").write_text(settings)
         (folder / "rules" / "10-test.rules").write_text(
             rules.replace("@USER@", USER).replace("@DENIED@", str(folder / "denied"))
         )

@@ -6,7 +6,7 @@ set -eu
 base=$1
 mkdir -p "$base"/{run/dbus,etc,lib,log,cache}
 cp /etc/libvirt/*.conf "$base/etc"
-echo 'access_drivers = ["polkit"]' >>"$base/etc/libvirtd.conf"
+{ echo 'access_drivers = ["polkit"]'; cat "$base/settings"; } >>"$base/etc/libvirtd.conf"
 cp -a /var/cache/libvirt/. "$base/cache" # what QEMU can do is examined for long otherwise
 mount --bind "$base/run" /run
 mount --bind "$base/etc" /etc/libvirt

@@ -13,6 +13,7 @@ from .fixtures import REPOSITORY, Site
 from .virsh import definition
 
 HOOK = Path("/etc/libvirt/hooks/qemu.d/golden-payload")
+SERVICE = Path("/etc/libvirt/hooks/golden-payload-service")
 
 
 def payloads(site: Site) -> list[str]:
@@ -43,9 +44,11 @@ def eventually(check: object, seconds: float) -> bool:
 
 def needs_hook() -> None:
     """Skip a test where libvirt does not call our hook: it looks for hooks only when it starts."""
-    ours = (REPOSITORY / "roles" / "hypervisor" / "files" / "payload_hook.py").read_text()
-    if not HOOK.exists() or HOOK.read_text().partition("\n")[2] != ours:
+    ours = REPOSITORY / "roles" / "hypervisor" / "files"
+    if not HOOK.exists() or HOOK.read_text().partition("\n")[2] != (ours / "payload_hook.py").read_text():
         pytest.skip("the hook of the role hypervisor is not installed, or another version of it")
+    if not SERVICE.exists() or SERVICE.read_text() != (ours / "payload_service.py").read_text():
+        pytest.skip("what serves payloads over the network is not installed, or another version of it")
     daemons = subprocess.run(["pgrep", "-o", "-x", "libvirtd|virtqemud"], capture_output=True, text=True, check=False)
     started = [Path("/proc", pid).stat().st_mtime for pid in daemons.stdout.split()]
     if not started or min(started) < HOOK.parent.stat().st_ctime:

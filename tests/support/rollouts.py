@@ -125,4 +125,5 @@ def hostile() -> Report:
         target=4,
         batch_count=2,
         lost=MARKUP,
+        lost_console=MARKUP + "\n\x1b[2J",
     )

@@ -22,6 +22,7 @@ VM = "gldtest-web-1"
 HARDWARE = {"memory": "64MiB", "networks": [], "graphics": "none"}
 RESTORE = {"vm": VM, "force": True}
 DATA = {"name": VM, "storage_pools": [POOL], "volumes": [{"device_id": 1, "size": "8MiB"}]}
+PAYLOAD = {"vm": VM, "ignition": {"ignition": {"version": "3.4.0"}}}
 SECOND = "web.v2.json"
 ROOT = f"{VM}.root.1.qcow2"
 
@@ -120,6 +121,30 @@ def test_all_missing_permissions_are_named_at_once(guarded: Guarded) -> None:
     }
 
 
+@pytest.mark.parametrize("permission", ["storage-vol.create", "domain.write", "domain.save"])
+@pytest.mark.parametrize("check", [False, True], ids=["real", "check"])
+def test_a_payload_that_may_not_be_handed_over_is_told_before(guarded: Guarded, permission: str, check: bool) -> None:
+    with guarded.denying(f"api.{permission}"):
+        result = refused(guarded, "vm_payload", check=check, **PAYLOAD)
+    assert f"org.libvirt.api.{permission} on " in result["msg"]
+    assert result["msg"].startswith("nothing has been changed: ")
+
+
+def test_who_may_not_change_vms_is_shown_them(guarded: Guarded) -> None:
+    with guarded.denying("api.domain.write", "api.domain.save", "api.storage-vol.create", "api.secret.write"):
+        assert [vm["name"] for vm in guarded.run_module("vm_info")["vms"]] == [VM]
+        assert len(guarded.run_module("template_version_info", storage_pool=POOL)["template_versions"]) == 1
+        assert guarded.run_module("storage_pool_info")["storage_pools"][0]["name"] == POOL
+        assert guarded.run_module("vm_pool_info")["vm_pools"] == []
+
+
+def test_every_module_is_in_the_documentation() -> None:
+    documented = (REPOSITORY / "docs" / "permissions.md").read_text()
+    modules = [path.stem for path in (REPOSITORY / "plugins" / "modules").glob("[a-z]*.py")]
+    table = documented.partition("| module |")[2].partition("\n\n")[0]
+    assert [name for name in modules if f"`{name}`" not in table] == []
+
+
 def test_a_permission_on_another_object_is_no_reason_to_refuse(guarded: Guarded) -> None:
     with guarded.denying("api.domain.write gldtest-other", "api.domain.start gldtest-other"):
         assert guarded.run_module("vm_restore", check=True, **RESTORE)["changed"]
@@ -197,6 +222,15 @@ def test_the_documented_rule_allows_what_modules_need_and_no_more(documented: Gu
     publish(documented, "second")
     assert documented.run_module("vm_restore", vm=VM, template_version="2")["vm"]["template_version"] == 2
     documented.run_module("vm", **DATA)
+    documented.run_module("vm_payload", **PAYLOAD)
+    documented.run_module("vm_payload", vm=VM, state="absent")
+    documented.run_module("volume_attach", vm=VM, device_id=1, state="detached")
+    documented.run_module("volume_attach", vm=VM, volume=f"{VM}.data.1.qcow2", storage_pool=POOL, device_id=1)
+    documented.run_module("vm_pool", vm_pool="gldtest-web-pool", template="web", count=1, storage_pools=[POOL])
+    documented.run_module("vm_pool", vm_pool="gldtest-web-pool", state="absent")
+    for info in ("template_version", "storage_pool"):
+        assert len(documented.run_module(f"{info}_info", storage_pool=POOL)[f"{info}s"]) == 1
+    assert documented.run_module("vm_pool_info")["vm_pools"] == []
     assert [vm["name"] for vm in documented.run_module("vm_info")["vms"]] == [VM]
     result = refused(documented, "vm", name="gldtest-db-1", template="web", storage_pools=[POOL])
     assert {missing["name"] for missing in result["missing_permissions"]} == {"gldtest-db-1"}

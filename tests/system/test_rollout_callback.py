@@ -158,7 +158,7 @@ def test_a_vm_that_is_not_verified(lab: Lab) -> None:
     no = "- ansible.builtin.fail: {msg: the <b>guest</b> says no}\n"
     verify = lab.hook("verify", f"{no}  when: golden_vm == '{lab.vm(2)}'\n")
     before = lab.version(2)
-    done = lab.run(rollout_verify_tasks=verify, rollout_serial="3", rollout_max_fail_percentage="100")
+    done = lab.run(rollout_verify_tasks=verify, rollout_serial="3", rollout_max_failures="100%")
     assert done.rc != 0
     found = lab.result(2)
     assert (found["result"], found["reason"], found["rolled_back"]) == ("failed", "the <b>guest</b> says no", True)
@@ -204,7 +204,7 @@ def test_live_lines_on_a_terminal(lab: Lab) -> None:
         assert [task for task in tasks if task.endswith("Replace its root")] == [
             "golden.libvirt.rollout : Replace its root"
         ] * 2
-        assert history.index("PLAY [Choose") < history.index("PLAY [Roll out]") < history.index("PLAY RECAP")
+        assert history.index("PLAY [Plan]") < history.index("PLAY [Roll out]") < history.index("PLAY RECAP")
         assert "rollout: " not in history, "no plain lines beside the live ones"
         assert len(re.findall(rf"^{lab.vm(1)} +\d+ -> \d+ +moved", history, re.MULTILINE)) == 1
         shown.run(["seq", "100"], lab.controller.folder, {})

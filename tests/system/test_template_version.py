@@ -77,7 +77,7 @@ def test_publish_from_a_file(site: Site, empty_disk: Path) -> None:
     image = Path(volume_path(site.storage_pool, "web.v1.qcow2"))
     assert hashlib.sha256(image.read_bytes()).hexdigest() == stored["image"]["sha256"]
     assert image.read_bytes() == empty_disk.read_bytes()
-    assert image.stat().st_mode & 0o777 == 0o444
+    assert image.stat().st_mode & 0o777 == 0o440
 
 
 def test_publish_a_raw_file(site: Site, tmp_path: Path) -> None:

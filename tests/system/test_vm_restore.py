@@ -168,6 +168,20 @@ def test_only_the_last_root_is_kept(site: Site, vm: str) -> None:
     assert [name for name in site.volumes if ".root." in name] == [f"{vm}.root.3.qcow2", f"{vm}.root.4.qcow2"]
 
 
+def test_a_kept_root_is_deleted_while_the_vm_runs(site: Site, vm: str) -> None:
+    virsh("start", vm)
+    restore(vm, template_version="2", keep_previous=True)
+    before, path = without_root(vm), root_path(vm)
+    size = image_info(site.storage_pool, f"{vm}.root.1.qcow2")["actual-size"]
+    done = replay("vm_restore", vm=vm, state="settled")
+    assert (done["previous"]["volume"], done["freed"]) == (f"{vm}.root.1.qcow2", size)
+    assert [name for name in site.volumes if ".root." in name] == [f"{vm}.root.2.qcow2"]
+    assert (state(vm), without_root(vm), root_path(vm), root_path(vm, live=True)) == ("running", before, path, path)
+    assert [child.tag for child in metadata(vm)] == [f"{GOLDEN}root"]
+    assert "no previous root to go back to" in refused(vm, state="rolled_back")
+    run_module("template_version", template="web", storage_pool=site.storage_pool, version="1", state="absent")
+
+
 def test_a_version_that_a_kept_root_needs_is_not_deleted(site: Site, vm: str) -> None:
     restore(vm, template_version="2", keep_previous=True)
     with pytest.raises(ModuleFailed) as failure:
@@ -180,7 +194,7 @@ def test_a_kept_root_that_another_vm_uses_is_not_touched(site: Site, vm: str) ->
     other = site.vm("rescue")
     run_module("vm", name=other, template="web", storage_pools=[site.storage_pool])
     virsh("attach-disk", other, volume_path(site.storage_pool, f"{vm}.root.1.qcow2"), "vdb", "--config")
-    for options in ({"template_version": "1"}, {"state": "rolled_back"}):
+    for options in ({"template_version": "1"}, {"state": "rolled_back"}, {"state": "settled"}):
         assert f"in use by VM {other!r}" in refused(vm, **options)
     with pytest.raises(ModuleFailed, match="detach it there first"):
         run_module("vm", name=vm, state="absent")

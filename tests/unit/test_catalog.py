@@ -17,8 +17,8 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.template.cata
     Template,
     Usage,
     check_usable,
+    look_at_templates,
     read_template,
-    read_templates,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.template.manifest import Image, Manifest
 from ansible_collections.golden.libvirt.plugins.module_utils._core.template.template_list import list_versions
@@ -139,7 +139,7 @@ def test_templates_of_similar_names_are_apart() -> None:
     hv = FakeHypervisor()
     for name in ("web", "web.v", "web-2", "we"):
         store(hv, 1, name, status="ready")
-    assert [t.name for t in read_templates(hv, "default")] == ["we", "web", "web-2", "web.v"]
+    assert [t.name for t in look_at_templates(hv, "default")] == ["we", "web", "web-2", "web.v"]
     assert [e.template for e in read_template(hv, "default", "web").entries] == ["web"]
 
 

@@ -30,6 +30,7 @@ from unit.world import (
     ensuring,
     ensuring_pool,
     plan,
+    pruning,
     publishing,
     qcow2,
     record,
@@ -37,6 +38,7 @@ from unit.world import (
     restoring,
     returning,
     rolling_back,
+    settling,
     taking,
     with_template,
     with_vm,
@@ -95,6 +97,12 @@ def _kept() -> FakeHypervisor:
     hv = with_vm()
     do(hv, restoring(template_version="2", keep_previous=True))
     write_on_root(hv)
+    return hv
+
+
+def _kept_by_member() -> FakeHypervisor:
+    hv = _pool_of_three()
+    do(hv, restoring("desk-1", template_version="1", keep_previous=True))
     return hv
 
 
@@ -161,7 +169,7 @@ RESTORES = [
 TWICE = [
     scenario for scenario in RESTORES if scenario.name in ("running", "forced", "over a kept previous", "rollback")
 ]
-RACES = ("running", "stopped", "keep previous", "rollback", "vm", "pool")
+RACES = ("running", "stopped", "keep previous", "rollback", "vm", "pool", "kept previous deleted")
 MAKINGS = [
     Scenario("vm", with_template, ensuring(template="web", state="started", autostart=True)),
     Scenario("vm, left off", with_template, ensuring(template="web")),
@@ -179,10 +187,13 @@ LEASES = [
 REMOVALS = [
     Scenario("vm removed", with_vm, ensuring(state="absent")),
     Scenario("vm with a kept previous removed", _kept, ensuring(state="absent")),
+    Scenario("kept previous deleted", _kept, settling()),
+    Scenario("kept previous of a member deleted", _kept_by_member, settling("desk-1")),
     Scenario("pool shrinks", _pool_of_three, ensuring_pool(count=1)),
     Scenario("pool removed", _pool_of_three, ensuring_pool(state="absent")),
     Scenario("version deleted", lambda: with_template(3), deleting("2")),
     Scenario("version deleted by its name", lambda: with_template(3), deleting("r2")),
+    Scenario("old versions deleted", lambda: with_template(4), pruning(keep=2)),
     Scenario("template deleted", with_template, deleting()),
 ]
 CHANGES = [
@@ -438,7 +449,7 @@ def test_a_restore_that_was_killed_after_its_stop_can_be_left_and_the_vm_started
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["planned before", "planned meanwhile"])
-@named([scenario for scenario in RESTORES + MAKINGS if scenario.name in RACES])
+@named([scenario for scenario in RESTORES + MAKINGS + REMOVALS if scenario.name in RACES])
 def test_the_same_task_by_another_at_any_call_breaks_nothing(scenario: Scenario, early: bool) -> None:
     """At most one of the two gets through; the VM is whole all the same, and the next run comes to the same end.
 
@@ -464,3 +475,32 @@ def test_the_same_task_by_another_at_any_call_breaks_nothing(scenario: Scenario,
         assert end(hv) == expected
 
     assert_holds(scenario.calls(), attempt)
+
+
+@pytest.mark.parametrize(
+    "ours", [rolling_back(), settling(), restoring(template_version="1"), ensuring(state="absent")]
+)
+@pytest.mark.parametrize("theirs", [rolling_back(), settling()])
+def test_who_goes_back_and_who_deletes_the_way_back_do_not_meet(ours: Task, theirs: Task) -> None:
+    """The VM is whole whoever comes first, and what one of them has begun comes to its end."""
+    world = Scenario("kept", _kept, ours)
+
+    def attempt(number: int) -> None:
+        hv = world.prepare()
+        planned = plan(hv, ours)
+
+        def them() -> None:
+            with contextlib.suppress(GoldenError):
+                theirs(hv).apply(lambda: 0.0)
+
+        hv.interrupt_at(number, them, but_not=("define", "set_metadata"))
+        with contextlib.suppress(GoldenError):
+            planned.apply(lambda: 0.0)
+        hv.revive()
+        assert_complete(hv)
+        if hv.domain("web-1") is not None:
+            do(hv, restoring(template_version=str(record(hv).root.version)))
+            do(hv, settling())
+            assert [name for name in hv.names() if ".root." in name] == [record(hv).root.volume]
+
+    assert_holds(world.calls(), attempt)

@@ -10,8 +10,9 @@ import pytest
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 CORE_STANDARD = {
-    "__future__", "base64", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "ipaddress",
-    "itertools", "json", "math", "re", "string", "struct", "textwrap", "typing", "unicodedata", "uuid",
+    "__future__", "base64", "collections", "contextlib", "dataclasses", "datetime", "enum", "fractions", "functools",
+    "hashlib", "ipaddress", "itertools", "json", "math", "re", "statistics", "string", "struct", "textwrap", "typing",
+    "unicodedata", "uuid",
     "xml.etree.ElementTree",
 }  # fmt: skip
 """What the core may use of the standard library: nothing that reads a file, a clock, a network or chance."""
@@ -66,6 +67,10 @@ def violations(path: Path, source: str) -> list[str]:
     tree = ast.parse(source)
     here = layer(path)
     found = [*_import_violations(path, here, tree), *_handler_violations(tree)]
+    if here == "_core":
+        found += [
+            f"_core asks the clock: {name}" for name in sorted({"now", "today", "utcnow"} & _datetime_calls(tree))
+        ]
     if here == "modules":
         found += [f"the class {node.name}" for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     if "AnsibleModule" in _code_words(tree) and here != "_runner":
@@ -73,6 +78,15 @@ def violations(path: Path, source: str) -> list[str]:
     if "check_mode" in _code_words(tree) and here != "_runner":
         found.append("check_mode outside of the runner")
     return found
+
+
+def _datetime_calls(tree: ast.AST) -> set[str]:
+    """Return what is called of the class datetime: to reckon with times is pure, to ask for them is not."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("datetime", "datetime.datetime", "date")
+    }
 
 
 def _import_violations(path: Path, here: str, tree: ast.AST) -> Iterator[str]:
@@ -146,6 +160,7 @@ def test_there_is_something_to_check() -> None:
         ("module_utils/_core/x.py", "from random import choice", "_core imports random"),
         ("module_utils/_core/x.py", "import xml.dom.minidom", "_core imports xml.dom.minidom"),
         ("module_utils/_core/x.py", "import libvirt", "_core imports libvirt"),
+        ("module_utils/_core/x.py", "import datetime\nx = datetime.datetime.now()", "_core asks the clock: now"),
         ("module_utils/_core/x.py", "from ansible.errors import AnsibleError", "_core imports ansible.errors"),
         ("module_utils/_core/x.py", "from .._runner import run", "_core imports _runner"),
         ("module_utils/_core/x.py", "from .. import _hypervisor", "_core imports _hypervisor"),

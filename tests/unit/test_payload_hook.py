@@ -1,4 +1,5 @@
-"""The hook that deletes the payload of one run, called as libvirt calls it."""
+"""The hook that deletes the payload of one run, called as libvirt calls it. Of what it has served over the network, see
+tests/system."""
 
 from __future__ import annotations
 
@@ -16,15 +17,17 @@ VM = "gldtest-hook"
 NAMESPACE = "https://golden.libvirt/vm/1"
 
 
-def domain(*files: Path, availability: str = "run_once", fw_cfg: bool = False) -> str:
+def domain(*files: Path, availability: str = "run_once", shown: str = "disk") -> str:
     """Return a live definition with a payload, which is the first of these files."""
     xml = ET.Element("domain", type="qemu")
     ET.SubElement(xml, "name").text = VM
     ours = ET.SubElement(ET.SubElement(xml, "metadata"), f"{{{NAMESPACE}}}vm")
-    ET.SubElement(ours, f"{{{NAMESPACE}}}payload", volume=files[0].name, availability=availability)
+    payload = ET.SubElement(ours, f"{{{NAMESPACE}}}payload", volume=files[0].name, availability=availability)
     devices = ET.SubElement(xml, "devices")
     for file in files:
-        if fw_cfg:
+        if shown == "network":
+            payload.attrib |= {"type": "network", "path": str(files[0])}
+        elif shown == "fw_cfg":
             ET.SubElement(ET.SubElement(xml, "sysinfo", type="fwcfg"), "entry", name="x", file=str(file))
         else:
             disk = ET.SubElement(devices, "disk", type="file", device="cdrom")
@@ -54,14 +57,22 @@ def silent(done: subprocess.CompletedProcess[str]) -> bool:
     return (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("fw_cfg", [False, True])
-def test_the_payload_of_one_run_goes(payload: Path, fw_cfg: bool) -> None:
-    assert silent(call(domain(payload, fw_cfg=fw_cfg)))
+@pytest.mark.parametrize("shown", ["disk", "fw_cfg", "network"])
+def test_the_payload_of_one_run_goes(payload: Path, shown: str) -> None:
+    assert silent(call(domain(payload, shown=shown)))
     assert not payload.exists()
 
 
 @pytest.mark.parametrize(
-    "words", [("prepare", "begin", "-"), ("started", "begin", "-"), ("stopped", "end", "-"), ("release", "begin", "-")]
+    "words",
+    [
+        ("prepare", "begin", "-"),
+        ("start", "begin", "-"),
+        ("started", "begin", "-"),
+        ("reconnect", "begin", "-"),
+        ("stopped", "end", "-"),
+        ("release", "begin", "-"),
+    ],
 )
 def test_other_events_change_nothing(payload: Path, words: tuple[str, ...]) -> None:
     assert silent(call(domain(payload), *words))

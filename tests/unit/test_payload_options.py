@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -69,10 +70,33 @@ def test_ignition_is_on_no_medium(option: str) -> None:
         built(ignition={}, **{option: "cdrom"})
 
 
+@pytest.mark.parametrize("user_data", ["#!/bin/sh\necho Grüße, 世界\n", "", {"b": 1, "a": "\u2028"}])
+def test_a_seed_over_the_network_holds_the_same_files(user_data: object) -> None:
+    given = {"cloud_init": {"user_data": user_data, "meta_data": None, "network_config": {"version": 2}}}
+    seed = built(**given, type="network")
+    assert (seed.type, json.loads(seed.image)) == ("network", texts(built(**given)))
+    assert seed.image == built(**given, type="network").image
+
+
+@pytest.mark.parametrize(
+    "given", [{"files": files("a")}, {"sysprep": {"content": "<a/>", "filename": "unattend.xml"}}, {"ignition": {}}]
+)
+def test_over_the_network_there_is_only_cloud_init(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError, match=r"for cloud-init; give cloud_init, or put|a payload for Ignition"):
+        built(**given, type="network")
+
+
+def test_over_the_network_there_is_no_medium() -> None:
+    with pytest.raises(InvalidError, match="volume_id: a payload over the network is on no medium"):
+        built(cloud_init={}, type="network", volume_id="cidata")
+
+
 def test_the_size_of_a_file_is_limited() -> None:
     with pytest.raises(InvalidError, match="more than max_file_size"):
         built(files=files("x" * 20000))
     assert built(files=files("x" * 20000), max_file_size="20KiB").files
+    with pytest.raises(InvalidError, match="'user-data' has 20000 bytes, more than max_file_size"):
+        built(cloud_init={"user_data": "x" * 20000}, type="network")
 
 
 def test_contents_are_secret() -> None:

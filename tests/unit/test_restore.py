@@ -41,6 +41,7 @@ from unit.world import (
     root_chain,
     roots,
     set_record,
+    settling,
     with_vm,
     write_on_root,
 )
@@ -375,6 +376,69 @@ def test_a_vm_that_was_rolled_back_says_so_until_it_is_restored(hv: FakeHypervis
     assert record(hv).rolled_back
     do(hv, restoring(template_version="2"))
     assert not record(hv).rolled_back
+
+
+def test_settling_deletes_the_kept_root(hv: FakeHypervisor) -> None:
+    do(hv, restoring(template_version="2", keep_previous=True))
+    write_on_root(hv)
+    returned = do(hv, settling())
+    assert (returned["template_version"], returned["state"], returned["previous"]) == (2, "running", None)
+    assert roots(hv) == ["web-1.root.2.qcow2"]
+    assert hv.chain(hv.disk_paths("web-1")[0])[0].content == b"the guest's own"
+    assert not changes(hv, settling())
+    refused(hv, rolling_back(), "has no previous root to go back to")
+    do(hv, deleting("1"))
+
+
+def test_settling_tells_what_it_frees(hv: FakeHypervisor) -> None:
+    do(hv, restoring(template_version="2", keep_previous=True))
+    root = {"volume": "web-1.root.1.qcow2", "storage_pool": "default", "template_version": 1}
+    told = plan(hv, settling()).facts({})
+    assert told == {"previous": root, "freed": len(b"the guest's own"), "downtime": 0.0, "phases": {}}
+    do(hv, settling())
+    assert plan(hv, settling()).facts({}) == {"previous": None, "freed": 0, "downtime": 0.0, "phases": {}}
+
+
+def test_settling_after_going_back_and_of_a_root_that_is_gone(hv: FakeHypervisor) -> None:
+    do(hv, restoring(template_version="2", keep_previous=True))
+    do(hv, rolling_back(keep_previous=True))
+    do(hv, settling())
+    assert (record(hv).root.version, roots(hv)) == (1, ["web-1.root.1.qcow2"])
+    assert not changes(hv, rolling_back())
+    do(hv, restoring(template_version="2", keep_previous=True))
+    hv.delete_volume("default", "web-1.root.1.qcow2")
+    assert do(hv, settling())["previous"] is None
+
+
+def test_a_taken_vm_is_settled_and_stays_taken(hv: FakeHypervisor) -> None:
+    do(hv, restoring(template_version="2", keep_previous=True))
+    set_record(hv, lease=Lease("anna", "today"))
+    do(hv, settling())
+    assert record(hv).lease == Lease("anna", "today")
+    assert roots(hv) == ["web-1.root.2.qcow2"]
+
+
+def test_what_is_not_settled(hv: FakeHypervisor) -> None:
+    refused(hv, settling("none"), "there is no VM 'none'", NotFoundError)
+    do(hv, restoring(template_version="2", keep_previous=True))
+    for job in ("switch", "settle"):
+        set_record(hv, pending=Pending(job, True))
+        refused(hv, settling(), rf"has an unfinished restore \({job}\).*run the task that began it \(vm_restore\)")
+    set_record(hv, pending=None)
+    do(hv, ensuring("web-2", template="web"))
+    kept = "/pools/default/web-1.root.1.qcow2"
+    hv.define(hv.vms["web-2"].stored.replace(hv.disk_paths("web-2")[0], kept))
+    refused(hv, settling(), "the previous root 'web-1.root.1.qcow2' of VM 'web-1' is in use by VM 'web-2'; detach it")
+
+
+def test_a_vm_that_changes_meanwhile_is_not_settled(hv: FakeHypervisor) -> None:
+    do(hv, restoring(template_version="2", keep_previous=True))
+    planned = plan(hv, settling())
+    set_record(hv, lease=Lease("anna", "today"))
+    with pytest.raises(ExistsError, match="another task has changed VM 'web-1' in the meantime") as caught:
+        planned.apply(lambda: 0.0)
+    assert caught.value.facts["rolled_back"] is True
+    assert roots(hv) == ["web-1.root.1.qcow2", "web-1.root.2.qcow2"]
 
 
 # --- others at the same time -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -122,6 +123,11 @@ def test_the_page_can_be_used_without_eyes_and_without_a_mouse() -> None:
 
 def test_a_console_is_shown_only_where_there_is_one() -> None:
     assert page(sample()).count("<pre") == 1
+    lost = replace(sample(), vms=(), lost="it did not come up", lost_console="<b>panic</b>")
+    assert page(lost).count("<pre") == 1
+    assert "&lt;b&gt;panic&lt;/b&gt;</pre>" in page(lost)
+    assert (to_json(lost)["error"], to_json(lost)["error_console"]) == ("it did not come up", "<b>panic</b>")
+    assert to_json(sample())["vms"][3]["console"].endswith("PANIC")
 
 
 def _luminance(colour: str) -> float:

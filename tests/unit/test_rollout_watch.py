@@ -18,6 +18,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollo
     FAIL,
     FAILED_TASK,
     OTHER,
+    PLAN,
     RESTORE,
     SKIPPED,
     STATS,
@@ -142,6 +143,15 @@ def test_a_vm_that_does_not_come_up_is_back_and_the_rest_was_not_reached() -> No
     assert found.downtime == pytest.approx(36.5), "until it was started again, not only until the check gave up"
     assert run.results()["desk-2"] == "not_reached"
     assert run.report().outcome == "stopped"
+
+
+def test_a_trial_boot_that_fails_tells_what_its_vm_wrote() -> None:
+    run = Run()
+    booted = {"msg": "it did not pass", "console": "panic"}
+    run.watch.end("desk-1", Task(OTHER, "Boot it", once=True), FAILED_TASK, booted, 103.0)
+    run.watch.end("desk-1", Task(FAIL, "Tell", once=True), FAILED_TASK, {"msg": "version 2 did not come up"}, 104.0)
+    found = run.report()
+    assert (found.outcome, found.lost, found.lost_console) == ("stopped", "it did not pass", "panic")
 
 
 def test_a_restore_that_refuses_leaves_the_vm_as_it_was() -> None:
@@ -388,3 +398,37 @@ def test_a_recorded_run() -> None:
     assert [(version.number, version.name, len(version.now)) for version in report.versions] == [
         (2, "2026-11", 4), (1, "2026-10", 2),
     ]  # fmt: skip
+
+
+def test_the_plan_tells_who_does_not_move_and_why() -> None:
+    watch = Watch("2026-11-20T09:30:00Z", 100.0, False)
+    places = {host: Place(host, URI) for host in ("desk-1", "desk-2", "desk-3", "desk-4")}
+    watch.play("plan", "Plan", [], places, batch=[])
+
+    def turn(name: str, action: str, reason: str = "") -> dict[str, Any]:
+        return {"name": name, "from_version": 1, "to_version": 2, "action": action, "reason": reason}
+
+    turns = [
+        turn("desk-1", "move"),
+        turn("desk-2", "later", "after the checkpoint at 25 %"),
+        turn("desk-3", "left_alone", "taken by alice"),
+        {**turn("desk-4", "up_to_date"), "from_version": 2},
+    ]
+    plan = {"rollout_plan": {"template": "web", "vms": turns}}
+    watch.end("desk-1", Task(PLAN, "Make the plan", once=True), SUCCEEDED, plan, 101.0)
+    stats = {"ansible_stats": {"data": {"golden_rollout": {"vm_pool": "desk", "template_version": 2}}}}
+    watch.end("desk-1", Task(STATS, "Record", once=True), SUCCEEDED, stats, 102.0)
+    watch.play("roll", "Roll out", [1], {"desk-1": places["desk-1"]}, batch=["desk-1"])
+    watch.begin("desk-1", REPLACE, 103.0)
+    done = {"changed": True, "vm": {"name": "desk-1", "template_version": 2}, "phases": PHASES, "downtime": 7.5}
+    watch.end("desk-1", REPLACE, SUCCEEDED, done, 113.0)
+    # the end of the rollout fails for one host in the name of all: that host is well
+    watch.end("desk-1", Task(FAIL, "Fail when a VM has failed", once=True), FAILED_TASK, {"msg": "desk-9"}, 114.0)
+    report = watch.report(120.0, DONE)
+    assert {vm.name: (vm.result, vm.reason, vm.from_version) for vm in report.vms} == {
+        "desk-1": ("moved", "", 1),
+        "desk-2": ("not_reached", "after the checkpoint at 25 %", 1),
+        "desk-3": ("left_alone", "taken by alice", 1),
+        "desk-4": ("up_to_date", "it is there already", 2),
+    }
+    assert report.template == "web"

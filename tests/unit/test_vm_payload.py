@@ -24,6 +24,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.paylo
     Content,
     PayloadRequest,
     ignition,
+    seed,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_files import PayloadFile
 from ansible_collections.golden.libvirt.plugins.module_utils._core.payload.payload_volume import stray_payloads
@@ -60,6 +61,8 @@ def content(text: str = MARKER, medium: str = "cdrom") -> Content:
     """Return a payload with one file; a real medium is tested elsewhere."""
     if medium == "fw_cfg":
         return ignition({"text": text})
+    if medium == "network":
+        return seed([PayloadFile("user-data", text.encode()), PayloadFile("meta-data", b"x: 1")], 1024)
     data = text.encode()
     return Content(medium, data.ljust(4096, b"\0"), (PayloadFile("a.txt", data),))
 
@@ -88,7 +91,7 @@ def running() -> FakeHypervisor:
 
 def volume(text: str = MARKER, medium: str = "cdrom") -> str:
     """Return the name of the volume of a payload."""
-    end = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign"}[medium]
+    end = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign", "network": "seed"}[medium]
     return f"web-1.payload.{content(text, medium).sha256[:12]}.{end}"
 
 
@@ -491,7 +494,7 @@ def stop(hv: FakeHypervisor) -> None:
     hv.vms["web-1"].live = None
 
 
-@pytest.mark.parametrize("medium", ["cdrom", "floppy", "fw_cfg"])
+@pytest.mark.parametrize("medium", ["cdrom", "floppy", "fw_cfg", "network"])
 def test_one_run_shows_the_payload_and_leaves_the_definition(medium: str) -> None:
     hv = stopped()
     before = hv.vms["web-1"].stored
@@ -681,6 +684,19 @@ def _with_payload(make: Callable[[], FakeHypervisor]) -> Callable[[], FakeHyperv
     return made
 
 
+def _over_network(make: Callable[[], FakeHypervisor]) -> Callable[[], FakeHypervisor]:
+    """Return what makes a VM that was told of a payload over the network when it was started, if it was."""
+
+    def made() -> FakeHypervisor:
+        hv = make()
+        do(hv, giving("old", "network"))
+        vm = hv.vms["web-1"]
+        vm.live = vm.stored if vm.live is not None else None
+        return hv
+
+    return made
+
+
 def _with_stray() -> FakeHypervisor:
     hv = _with_payload(stopped)()
     do(hv, giving("once", once=True))
@@ -698,6 +714,11 @@ SCENARIOS: dict[str, tuple[Callable[[], FakeHypervisor], Task]] = {
     "swapped live": (_with_payload(lambda: with_drive(running())), giving()),
     "other medium": (_with_payload(lambda: with_drive(running())), giving(medium="floppy")),
     "ignition": (_with_payload(stopped), giving(medium="fw_cfg")),
+    "network": (_with_payload(stopped), giving(medium="network")),
+    "network, running": (_with_payload(lambda: with_drive(running())), giving(medium="network")),
+    "network, one run": (stopped, giving(medium="network", once=True)),
+    "no network any more": (_over_network(stopped), giving()),
+    "no network any more, running": (_over_network(running), taking()),
     "one run": (stopped, giving(once=True)),
     "one run over a permanent one": (_with_payload(stopped), giving(once=True)),
     "taken": (_with_payload(stopped), taking()),

@@ -11,7 +11,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import
 from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.domain_xml import record_of
 from ansible_collections.golden.libvirt.plugins.module_utils._core.libvirt_xml.volume_xml import new_volume
 from ansible_collections.golden.libvirt.plugins.module_utils._core.plan import Plan
-from ansible_collections.golden.libvirt.plugins.module_utils._core.template import publish, relabel, unpublish
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template import prune, publish, relabel, unpublish
 from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
 from ansible_collections.golden.libvirt.plugins.module_utils._core.template.source import Hardware, Source
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.record import Record, to_text
@@ -19,6 +19,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.restore im
     RestoreRequest,
     plan_restore,
     plan_rolled_back,
+    plan_settled,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm import plan_vm
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import VmRequest
@@ -118,6 +119,11 @@ def deleting(selector: str | None = None, template: str = "web") -> Task:
     return lambda hv: unpublish.plan_delete_version(hv, "default", template, selector)
 
 
+def pruning(keep: int = 3, template: str = "web", settled: tuple[str, ...] = ()) -> Task:
+    """Return the task that deletes the old versions of a template."""
+    return lambda hv: prune.plan_prune(hv, "default", template, keep, settled)
+
+
 def relabelling(selector: str, template: str = "web", **labels: Any) -> Task:
     """Return the task that relabels a version."""
 
@@ -156,6 +162,11 @@ def restoring(vm: str = "web-1", **wanted: Any) -> Task:
 def rolling_back(vm: str = "web-1", **wanted: Any) -> Task:
     """Return the task of the module vm_restore with ``state: rolled_back``."""
     return lambda hv: plan_rolled_back(hv, RestoreRequest(vm, **wanted))
+
+
+def settling(vm: str = "web-1") -> Task:
+    """Return the task of the module vm_restore with ``state: settled``."""
+    return lambda hv: plan_settled(hv, vm)
 
 
 def attaching(volume: str = "data", vm: str = "web-1", **wanted: Any) -> Task:

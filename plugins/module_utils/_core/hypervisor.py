@@ -183,6 +183,17 @@ class Hypervisor(Protocol):
     def virt_type(self) -> str:
         """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""
 
+    # networks --------------------------------------------------------------------------------------------------
+    def network_address(self, name: str) -> str:
+        """Return the IPv4 address that the hypervisor has in a libvirt network, or an empty text where it has none.
+
+        No network of that name: ``NotFoundError``.
+        """
+
+    def serves_payloads(self) -> bool | None:
+        """Return whether what serves payloads over the network is installed on the hypervisor; None: not known, as this
+        is another machine."""
+
     # devices of a domain -------------------------------------------------------------------------------------------
     def attach_device(self, name: str, xml: str, *, live: bool, stored: bool) -> None:
         """Add a device to the running instance, the stored definition or both; both or neither get it."""
@@ -260,6 +271,12 @@ class Hypervisor(Protocol):
     def upload(self, storage_pool: str, name: str, path: str) -> str:
         """Stream a file into a volume, holes as holes, and return the SHA-256 of its bytes."""
 
+    def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
+        """Return the texts of the newest files of a folder whose names end so; none of a folder that is not there."""
+
     # time ----------------------------------------------------------------------------------------------------------
     def now(self) -> str:
         """Return the time of day, UTC, as ``2026-11-20T07:00:00Z``."""
+
+    def local_time(self) -> str:
+        """Return the time of day where the module runs, as ``2026-11-20T08:00:00+01:00``."""

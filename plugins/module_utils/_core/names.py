@@ -11,9 +11,9 @@ LATEST = "latest"
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION_SUFFIX = re.compile(r"\.v[0-9]+\Z")
 _MANIFEST = re.compile(r"(?P<template>.+)\.v(?P<version>[1-9][0-9]*)\.json")
-_ROOT = re.compile(r".+\.root\.[1-9][0-9]*\.qcow2")
-_PAYLOAD = re.compile(r"(?P<vm>.+)\.payload\.[0-9a-f]{12}\.(?:iso|img|ign)")
-_PAYLOAD_ENDS = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign"}
+_ROOT = re.compile(r"(?P<vm>.+)\.root\.(?P<generation>[1-9][0-9]*)\.qcow2")
+_PAYLOAD = re.compile(r"(?P<vm>.+)\.payload\.[0-9a-f]{12}\.(?:iso|img|ign|seed)")
+_PAYLOAD_ENDS = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign", "network": "seed"}
 _VM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -51,6 +51,11 @@ def image_volume(template: str, version: int, file_based: bool) -> str:
     return f"{template}.v{version}.qcow2" if file_based else f"{template}.v{version}"
 
 
+def is_image_volume(template: str, volume: str) -> bool:
+    """Whether a volume has the name of the image of some version of a template."""
+    return re.fullmatch(re.escape(template) + r"\.v[1-9][0-9]*(?:\.qcow2)?", volume) is not None
+
+
 def upload_volume(image: str) -> str:
     """Return the name of the volume that a raw file is uploaded to before it becomes the image."""
     return image.removesuffix(".qcow2") + ".upload"
@@ -71,13 +76,24 @@ def root_volume(vm: str, generation: int) -> str:
 
 def root_generation(vm: str, volume: str) -> int | None:
     """Return the generation in the name of one of the VM's root volumes, or None for any other volume."""
-    match = re.fullmatch(re.escape(vm) + r"\.root\.([1-9][0-9]*)\.qcow2", volume)
-    return int(match[1]) if match else None
+    match = _ROOT.fullmatch(volume)
+    return int(match["generation"]) if match and match["vm"] == vm else None
+
+
+def root_vm(volume: str) -> str:
+    """Return the VM in the name of a root volume; any other volume has none."""
+    match = _ROOT.fullmatch(volume)
+    return match["vm"] if match else ""
 
 
 def is_root_volume(volume: str) -> bool:
     """Whether a volume has the name of some VM's root."""
     return _ROOT.fullmatch(volume) is not None
+
+
+def is_own_volume_of(vm: str, volume: str) -> bool:
+    """Whether a volume has the name of a root or a payload of this VM."""
+    return root_generation(vm, volume) is not None or payload_vm(volume) == vm
 
 
 def data_volume(vm: str, number: int, file_based: bool) -> str:

@@ -9,13 +9,16 @@ from .domains import DomainCalls
 from .guest import GuestCalls
 from .library import LIBVIRT_IMPORT_ERROR
 from .local_files import LocalFiles
+from .networks import NetworkCalls
 from .permissions import PermissionCalls
 from .storage import StorageCalls
 
 __all__ = ["LIBVIRT_IMPORT_ERROR", "LibvirtHypervisor"]
 
 
-class LibvirtHypervisor(PermissionCalls, DomainCalls, DeviceCalls, GuestCalls, ClaimCalls, StorageCalls, LocalFiles):
+class LibvirtHypervisor(
+    PermissionCalls, DomainCalls, DeviceCalls, GuestCalls, ClaimCalls, NetworkCalls, StorageCalls, LocalFiles
+):
     """One libvirt connection with all the calls that the core makes (``_core.hypervisor.Hypervisor``).
 
     One that is to ``only_look`` may be read-only, and does not ask for the passwords in definitions.

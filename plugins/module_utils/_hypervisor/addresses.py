@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import queue
+import re
 import threading
 import time
 from typing import Any
 
 from .library import libvirt, libvirt_qemu
+
+_MAC = re.compile("[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_MOST = 64
+"""Interfaces of a guest, and addresses of each, that are looked at."""
 
 Addresses = dict[str, list[str]]
 """IP addresses by MAC address."""
@@ -85,14 +91,25 @@ def _agent(domain: Any) -> Addresses:
     try:
         reply = json.loads(libvirt_qemu.qemuAgentCommand(domain, question, _AGENT_TIMEOUT, 0))
         found: Addresses = {}
-        for interface in reply["return"]:
-            told = [address["ip-address"] for address in interface.get("ip-addresses", [])]
-            found.setdefault(interface.get("hardware-address", "").lower(), []).extend(map(str, told))
+        for interface in reply["return"][:_MOST]:
+            told = [address["ip-address"] for address in interface.get("ip-addresses", [])[:_MOST]]
+            mac = interface.get("hardware-address", "").lower()
+            if _MAC.fullmatch(mac):
+                found.setdefault(mac, []).extend(filter(_is_address, told))
     except libvirt.libvirtError:
         return {}  # no agent, or one that does not answer
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # its answer makes no sense
     return _useful(found)
+
+
+def _is_address(told: Any) -> bool:
+    """Whether a guest has told an address: it can say anything."""
+    try:
+        ipaddress.ip_address(told if isinstance(told, str) else "")
+    except ValueError:
+        return False
+    return "%" not in told  # behind it is free text
 
 
 def _useful(found: Addresses) -> Addresses:

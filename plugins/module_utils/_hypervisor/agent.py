@@ -9,10 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from .._core.text import one_line
 from .library import libvirt, libvirt_qemu
 
 AGENT_TIMEOUT = 5
 """Seconds that an agent has for one answer."""
+_LONGEST = 2**31 - 1
+_NO_SENSE = "guest agent: its answer makes no sense"
 
 
 class Agent:
@@ -34,18 +37,18 @@ class Agent:
         An empty answer is an empty dict.
         """
         question = {"execute": command, **({"arguments": arguments} if arguments else {})}
-        seconds = max(1, math.ceil(min(self.deadline - time.monotonic(), patience)))
+        seconds = max(1, math.ceil(min(self.deadline - time.monotonic(), patience, _LONGEST)))
         self.refused = False
         try:
             reply = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(question), seconds, 0)
             answer = json.loads(reply)["return"]
         except libvirt.libvirtError as error:
-            said = error.get_error_message()
+            said = one_line(error.get_error_message())  # an agent words its errors itself
             self.last = f"guest agent: {said}"
             self.refused = f"agent command '{command}'" in said
             return None
-        except (ValueError, KeyError, TypeError):
-            self.last = "guest agent: its answer makes no sense"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self.last = _NO_SENSE
             return None
         return answer if isinstance(answer, dict) else {}
 
@@ -54,7 +57,12 @@ class Agent:
         program, *arguments = command
         given = {} if stdin is None else {"input-data": base64.b64encode(stdin.encode()).decode()}
         started = self.ask("guest-exec", patience, path=program, arg=arguments, **{"capture-output": True}, **given)
-        return None if started is None else started.get("pid")
+        if started is None:
+            return None
+        if not isinstance(started.get("pid"), int):
+            self.last = _NO_SENSE
+            return None
+        return int(started["pid"])
 
     def status(self, pid: int) -> Any:
         """Return what the agent says of a command that it has started, or None when there is no answer."""

@@ -14,6 +14,8 @@ from .library import libvirt
 
 _LOOK_AGAIN = 1.0
 """Seconds after which a wait looks again although no event came: an event can be lost when libvirtd restarts."""
+_ANSWER_AFTER = 0.5
+"""Seconds without a call after which libvirtd is answered; by default it asks every 5, and waits for 30."""
 
 _event_loop_registered = False
 
@@ -61,6 +63,7 @@ class Connection:
                 self.read_only = True
         self._events: list[int] = []
         self._timer = libvirt.virEventAddTimeout(-1, self._wake, None)
+        self._answered = time.monotonic()
         self._woken = False
 
     def close(self) -> None:
@@ -100,6 +103,12 @@ class Connection:
                     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
                 ):
                     self._events.append(self.libvirt.domainEventRegisterAny(None, event, self._wake, None))
+
+    def stay_alive(self) -> None:
+        """Answer libvirtd, which closes a connection that keeps silent; for work that makes no calls for long."""
+        if time.monotonic() - self._answered > _ANSWER_AFTER:
+            self._run_events(0)
+            self._answered = time.monotonic()
 
     def _wake(self, *_event: Any) -> None:
         """End the wait; what has happened is read from libvirt."""

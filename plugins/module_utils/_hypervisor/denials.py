@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -39,6 +40,7 @@ _NEEDED: dict[str, tuple[str, str, dict[str, str]]] = {
         "read",
         {"delete": "delete", "download": "data_read", "resize": "resize", "upload": "data_write"},
     ),
+    "virNetwork": ("network", "read", {}),
     "virSecret": ("secret", "read", {"undefine": "delete"}),
 }
 _NEEDED_OF_OTHERS = {
@@ -53,6 +55,7 @@ _NEEDED_OF_OTHERS = {
     "listAllDomains": ("connect", "search_domains"),
     "listAllStoragePools": ("connect", "search_storage_pools"),
     "lookupByName": ("domain", "getattr"),
+    "networkLookupByName": ("network", "getattr"),
     "open": ("connect", "getattr"),
     "openReadOnly": ("connect", "getattr"),
     "secretDefineXML": ("secret", "write save"),
@@ -62,10 +65,27 @@ _NEEDED_OF_OTHERS = {
     "storageVolLookupByPath": ("storage_vol", "getattr"),
 }
 
+_BROKEN = (
+    "the connection to libvirt broke: see that libvirtd (or virtqemud) runs on the hypervisor, and run this task again"
+)
+_REMEDIES = {
+    "Cannot write data": _BROKEN,
+    "Cannot recv data": _BROKEN,
+    "End of file while reading data": _BROKEN,
+    "client socket is closed": _BROKEN,
+    "is still being allocated": "another task is making it, or was killed just now: run this task again",
+    "No space left on device": "delete what is not needed there, and run this task again",
+    "cannot set up guest memory": "give the VM less memory (module vm: size.memory), or stop others",
+    "no network with matching name": "make it, or give the VM another one (module vm: networks); "
+    "'virsh net-list --all' shows those that there are",
+    "network '.*' is not active": "start it with 'virsh net-start'",
+}
+"""What libvirt says, as patterns, and what its user can do."""
+
 
 def told(doing: str, error: Any) -> GoldenError:
     """Return our error for one of libvirt; ``doing`` says what was being done."""
-    code, said = error.get_error_code(), error.get_error_message()
+    code, said = error.get_error_code(), (error.get_error_message() or "").strip()
     if code == libvirt.VIR_ERR_ACCESS_DENIED:
         return denied(_needs_of(error), doing)
     if code == libvirt.VIR_ERR_OPERATION_DENIED:
@@ -73,7 +93,8 @@ def told(doing: str, error: Any) -> GoldenError:
             f"{doing}: {said}. The connection may only read; let a polkit rule on the hypervisor allow "
             "org.libvirt.unix.manage to the user that connects, or connect as another user"
         )
-    return HypervisorError(f"{doing}: {said}", libvirt_code=code)
+    remedy = next((f"; {remedy}" for pattern, remedy in _REMEDIES.items() if re.search(pattern, said)), "")
+    return HypervisorError(f"{doing}: {said}{remedy}", libvirt_code=code)
 
 
 def refused_connection(doing: str, error: Any) -> DeniedError:

@@ -82,9 +82,12 @@ class _Command:
     def _result(self) -> GuestResult:
         stdout, cut = decoded(self.status.get("out-data"), _OUTPUT_KEPT)
         stderr, cut_too = decoded(self.status.get("err-data"), _OUTPUT_KEPT)
-        rc = self.status.get("exitcode")
+        code, signal = self.status.get("exitcode"), self.status.get("signal")
+        rc = code if isinstance(code, int) else 128 + signal if isinstance(signal, int) else None  # as shells do it
+        if rc is None:
+            raise HypervisorError(f"{self._name} does not tell with which code {self.command[0]!r} ended")
         return GuestResult(
-            rc=128 + int(self.status.get("signal", 0)) if rc is None else int(rc),  # as shells count signals
+            rc=rc,
             stdout=stdout,
             stderr=stderr,
             truncated=cut or cut_too or bool(self.status.get("out-truncated") or self.status.get("err-truncated")),

@@ -10,6 +10,7 @@ from .._core.hypervisor import Health
 from .addresses import addresses
 from .agent import Agent, decoded
 from .connection import Connection
+from .console import Console, listening
 from .library import libvirt
 
 _LOOK_AGAIN = 0.2
@@ -18,8 +19,22 @@ _OUTPUT_SHOWN = 2000
 
 
 def wait_healthy(connection: Connection, domain: Any, health: Health) -> None:
-    """Wait until a VM passes its health check and stays up for ``stable_for`` seconds."""
-    probe = _Probe(domain, health)
+    """Wait until a VM passes its health check and stays up for ``stable_for`` seconds.
+
+    The error has what the guest wrote on its serial console meanwhile, if anything, in ``console``.
+    """
+    with listening(connection, domain) as console:
+        try:
+            _wait(connection, domain, health, console)
+        except UnhealthyError as error:
+            written = console.text()
+            if written:
+                error.facts["console"] = written
+            raise
+
+
+def _wait(connection: Connection, domain: Any, health: Health, console: Console) -> None:
+    probe = _Probe(domain, health, console)
     if not connection.wait_until(probe.passes, health.timeout, _LOOK_AGAIN):
         raise UnhealthyError(
             f"VM {domain.name()!r} did not pass its health check {health.check!r} within {health.timeout} seconds: "
@@ -36,9 +51,10 @@ def wait_healthy(connection: Connection, domain: Any, health: Health) -> None:
 class _Probe:
     """One way to look whether a VM is up; ``last`` is what the last look found, in words."""
 
-    def __init__(self, domain: Any, health: Health) -> None:
+    def __init__(self, domain: Any, health: Health, console: Console) -> None:
         self.domain = domain
         self.health = health
+        self.console = console
         self.agent = Agent(domain)
         self.last = "it was not looked at yet"
         self._running: int | None = None
@@ -55,6 +71,7 @@ class _Probe:
 
     def check_alive(self) -> None:
         """Raise for a VM that is down or stands still: no waiting will help."""
+        self.console.listen()
         if not self.domain.isActive():
             raise UnhealthyError(f"VM {self.domain.name()!r} went down while it was waited for")
         state, reason = self.domain.state()

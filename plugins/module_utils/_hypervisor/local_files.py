@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import datetime, timezone
+from pathlib import Path
 
 from .._core.errors import InvalidError
 from .._core.hypervisor import ImageFile
 from .._core.template.image_format import HEAD_SIZE
+from .connection import Connection
 
 _CHUNK = 1024 * 1024
 _BLOCK = 512
@@ -16,6 +18,8 @@ _BLOCK = 512
 
 class LocalFiles:
     """The calls of ``_core.hypervisor.Hypervisor`` that are about the machine of the module itself."""
+
+    connection: Connection
 
     def image_file(self, path: str) -> ImageFile:
         try:
@@ -33,9 +37,22 @@ class LocalFiles:
             with open(path, "rb") as file:
                 while piece := file.read(_CHUNK):
                     digest.update(piece)
+                    self.connection.stay_alive()
         except OSError as error:
             raise InvalidError(f"cannot read {path}: {error.strerror}") from error
         return digest.hexdigest()
 
+    def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                found = [entry for entry in entries if entry.name.endswith(suffix) and entry.is_file()]
+            newest = sorted(found, key=lambda entry: entry.stat().st_mtime, reverse=True)[:count]
+            return [Path(entry.path).read_text(encoding="utf-8", errors="replace") for entry in newest]
+        except OSError:  # not there, not ours, or a file that goes meanwhile
+            return []
+
     def now(self) -> str:
         return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def local_time(self) -> str:
+        return datetime.now().astimezone().isoformat(timespec="seconds")

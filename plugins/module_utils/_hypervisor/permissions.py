@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from .._core.permissions import Need, Needs, denied
-from .connection import Connection
+from .connection import Connection, translated
 from .library import libvirt
 
 _NO_SUCH_FLAG = 1 << 30
@@ -30,10 +30,11 @@ class PermissionCalls:
 
     def check_allowed(self, needs: Needs) -> None:
         conn = self.connection.libvirt
-        if needs and conn.getType() == "QEMU":  # the other drivers have no access control, and take other calls
-            missing = [need for need in needs if _is_denied(conn, need)]
-            if missing:
-                raise denied(missing)
+        with translated("cannot ask what the user may do"):
+            guarded = needs and conn.getType() == "QEMU"  # the other drivers have no access control, and other calls
+        missing = [need for need in needs if _is_denied(conn, need)] if guarded else []
+        if missing:
+            raise denied(missing)
 
 
 def _is_denied(conn: Any, need: Need) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .._core.errors import ExistsError, InvalidError, NotFoundError, RefusedError
+from .._core.errors import ExistsError, HypervisorError, InvalidError, NotFoundError, RefusedError
 from .._core.hypervisor import StoragePool, Volume
 from .._core.libvirt_xml import volume_xml
 from .connection import Connection, translated
@@ -16,7 +17,12 @@ from .denials import told
 from .library import libvirt
 
 _CHUNK = 256 * 1000
-"""Bytes that are sent at once; libvirt's messages have room for some more."""
+"""Bytes that are received at once; libvirt's messages have room for some more."""
+_PIECE = 64 * 1000
+"""Bytes that are sent at once. A socket takes a message of that size whole or not at all: of a larger one, libvirt's
+client leaves the rest out when the storage pool is full just then; it hangs, or its connection is cut (seen on 9.0)."""
+_IN_USE_FOR = 30.0
+"""Seconds to wait for a volume that another task reads at this moment."""
 _AT_HOLE = -3
 _ZEROS = bytes(1024 * 1024)
 
@@ -67,22 +73,22 @@ class StorageCalls:
 
     def create_volume(self, storage_pool: str, xml: str) -> Volume:
         with _creating(storage_pool):
-            volume = self._pool(storage_pool).createXML(xml, 0)
-            return volume_xml.parse_volume(volume.XMLDesc(), storage_pool)
+            return _made(self._pool(storage_pool).createXML(xml, 0), storage_pool)
 
     def copy_volume(self, storage_pool: str, xml: str, source: Volume) -> Volume:
         with _creating(storage_pool):
             original = self._volume(source.storage_pool, source.name)
-            volume = self._pool(storage_pool).createXMLFrom(xml, original, 0)
-            return volume_xml.parse_volume(volume.XMLDesc(), storage_pool)
+            return _made(self._pool(storage_pool).createXMLFrom(xml, original, 0), storage_pool)
 
     def delete_volume(self, storage_pool: str, name: str) -> None:
         with translated(f"cannot delete volume {name!r} in storage pool {storage_pool!r}"), _unless_gone():
-            self._volume(storage_pool, name).delete(0)
+            volume = self._volume(storage_pool, name)
+            _when_unused(lambda: volume.delete(0))
 
     def resize_volume(self, storage_pool: str, name: str, capacity: int) -> None:
         with translated(f"cannot grow volume {name!r} in storage pool {storage_pool!r}"):
-            self._volume(storage_pool, name).resize(capacity)
+            volume = self._volume(storage_pool, name)
+            _when_unused(lambda: volume.resize(capacity))
 
     def read_volume(self, storage_pool: str, name: str, size: int) -> bytes:
         with translated(f"cannot read volume {name!r} in storage pool {storage_pool!r}"):
@@ -94,38 +100,55 @@ class StorageCalls:
                     raise NotFoundError(f"there is no volume {name!r} in storage pool {storage_pool!r}") from error
                 if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
                     return b""  # it is being created: nothing to read yet
+                if _is_of_the_file(error):
+                    raise InvalidError(f"volume {name!r}: {error.get_error_message()}") from error
                 raise
 
     def write_volume(self, storage_pool: str, name: str, content: bytes) -> None:
         with translated(f"cannot write volume {name!r} in storage pool {storage_pool!r}"):
             volume = self._volume(storage_pool, name)
             with self._stream() as stream:
-                volume.upload(stream, 0, len(content), 0)
+                _when_unused(lambda: volume.upload(stream, 0, len(content), 0))
                 _send(stream, content)
+            length = len(content)
+            arrived = _allocated(volume) >= length or self.read_volume(storage_pool, name, length) == content
+        _check_arrived(arrived, storage_pool, name)
 
     def volume_digest(self, storage_pool: str, name: str) -> str:
-        digest = hashlib.sha256()
-        doing = f"cannot read volume {name!r} in storage pool {storage_pool!r}"
-        with translated(doing), self._download(storage_pool, name, 0) as pieces:
-            for piece in pieces:
-                digest.update(piece)
-        return digest.hexdigest()
+        return self._digest(storage_pool, name, 0)
 
     def upload(self, storage_pool: str, name: str, path: str) -> str:
         digest = hashlib.sha256()
+        data = 0
         with translated(f"cannot upload {path!r} into volume {name!r} of storage pool {storage_pool!r}"):
             volume = self._volume(storage_pool, name)
             with _readable(path) as file, self._stream() as stream:
-                volume.upload(stream, 0, 0, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+                _when_unused(lambda: volume.upload(stream, 0, 0, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM))
                 for hole, length in _extents(file.fileno()):
                     if hole:
                         stream.sendHole(length, 0)
-                        _hash_zeros(digest, length)
+                        for piece in _zeros(length):
+                            digest.update(piece)
+                            self.connection.stay_alive()
                     else:
                         _send_file(stream, file, length, digest)
+                        data += length
+                size = os.fstat(file.fileno()).st_size
+            arrived = _allocated(volume) >= data or self._digest(storage_pool, name, size) == digest.hexdigest()
+        _check_arrived(arrived, storage_pool, name)
         return digest.hexdigest()
 
     # --- parts -----------------------------------------------------------------------------------------------------
+
+    def _digest(self, storage_pool: str, name: str, size: int) -> str:
+        """Return the SHA-256 of the first ``size`` bytes of a volume, 0 for all."""
+        digest = hashlib.sha256()
+        doing = f"cannot read volume {name!r} in storage pool {storage_pool!r}"
+        with translated(doing), self._download(storage_pool, name, size) as pieces:
+            for piece in pieces:
+                digest.update(piece)
+                self.connection.stay_alive()  # a hole is no call, however large it is
+        return digest.hexdigest()
 
     def _pool(self, name: str) -> Any:
         """Return libvirt's handle of an active storage pool, looked up once."""
@@ -181,6 +204,14 @@ def _received(stream: Any) -> Iterator[bytes]:
             return
 
 
+def _is_of_the_file(error: Any) -> bool:
+    """Whether it is the file itself that cannot be read, and not the connection: a folder with the name of a volume."""
+    return (error.get_error_code(), error.get_error_domain()) == (
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_FROM_STREAMS,
+    )
+
+
 def _pool_value(pool: Any) -> StoragePool:
     return volume_xml.parse_storage_pool(pool.XMLDesc(), bool(pool.isActive()))
 
@@ -200,6 +231,32 @@ def _unless_gone(*, pool: bool = False) -> Iterator[None]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != (libvirt.VIR_ERR_NO_STORAGE_POOL if pool else libvirt.VIR_ERR_NO_STORAGE_VOL):
             raise
+
+
+def _when_unused(call: Callable[[], Any]) -> None:
+    """Make a call that libvirt refuses while somebody else reads the volume: again and again, for some time.
+
+    One that is being made is not waited for: by then, its maker uses it.
+    """
+    deadline = time.monotonic() + _IN_USE_FOR
+    while True:
+        try:
+            call()
+            return
+        except libvirt.libvirtError as error:
+            in_use = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and "in use" in str(error)
+            if not in_use or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _made(volume: Any, storage_pool: str) -> Volume:
+    """Return what a volume is that was just made; one of which that cannot be told is not left behind."""
+    try:
+        return volume_xml.parse_volume(volume.XMLDesc(), storage_pool)
+    except libvirt.libvirtError:
+        volume.delete(0)
+        raise
 
 
 @contextmanager
@@ -247,7 +304,7 @@ def _extents(fd: int) -> Iterator[tuple[bool, int]]:
 
 def _send_file(stream: Any, file: Any, length: int, digest: Any) -> None:
     while length:
-        piece = file.read(min(_CHUNK, length))
+        piece = file.read(min(_PIECE, length))
         if not piece:
             raise InvalidError(f"{file.name} became shorter while it was uploaded; try again when nothing writes to it")
         digest.update(piece)
@@ -258,8 +315,25 @@ def _send_file(stream: Any, file: Any, length: int, digest: Any) -> None:
 def _send(stream: Any, content: bytes) -> None:
     view = memoryview(content)
     while view:
-        sent = stream.send(bytes(view[:_CHUNK]))
+        sent = stream.send(bytes(view[:_PIECE]))
         view = view[sent:]
+
+
+def _allocated(volume: Any) -> int:
+    """Return the bytes that a volume really takes in its storage pool now."""
+    return int(volume.info()[2])
+
+
+def _check_arrived(arrived: bool, storage_pool: str, name: str) -> None:
+    """Refuse a volume whose content did not arrive: of a stream's last bytes, libvirt does not say that they were lost.
+
+    Where a volume takes as much as was sent, all has arrived; else, as where storage is compressed, it is read again.
+    """
+    if not arrived:
+        raise HypervisorError(
+            f"not all of what was written arrived in volume {name!r}: No space left in storage pool {storage_pool!r}; "
+            "delete what is not needed there, and run this task again"
+        )
 
 
 def _zeros(length: int) -> Iterator[bytes]:
@@ -267,8 +341,3 @@ def _zeros(length: int) -> Iterator[bytes]:
         piece = _ZEROS[: min(length, len(_ZEROS))]
         yield piece
         length -= len(piece)
-
-
-def _hash_zeros(digest: Any, length: int) -> None:
-    for piece in _zeros(length):
-        digest.update(piece)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..errors import InvalidError, RefusedError
 from ..hypervisor import Domain
-from ..vm.record import NAMESPACE, Record, from_metadata
+from ..vm.record import ANY_NAMESPACE, Record, from_metadata
 from .xml_elements import attribute
 
 _KIB = {
@@ -116,8 +118,9 @@ def letter_index(target: str) -> int | None:
     return index - 1
 
 
+@lru_cache(maxsize=4096)
 def read(domain: Domain) -> Vm:
-    """Return what a domain's definition says."""
+    """Return what a domain's definition says. One that a task has looked at before is not parsed again."""
     xml = ET.fromstring(domain.xml)
     return Vm(
         domain=domain,
@@ -131,10 +134,22 @@ def read(domain: Domain) -> Vm:
 
 
 def record_of(domain: Domain) -> Record | None:
-    """Return only the record of a domain: what lists of many VMs need."""
-    if NAMESPACE not in domain.xml:
-        return None
-    return from_metadata(ET.fromstring(domain.xml).find("metadata"), domain.name, domain.uuid)
+    """Return the record of a domain; those of others are not parsed for it."""
+    return read(domain).record if ANY_NAMESPACE in domain.xml else None
+
+
+def managed_of(domains: Iterable[Domain]) -> tuple[list[tuple[Domain, Record]], dict[str, str]]:
+    """Return the domains that are ours with their records, and of those that cannot be read what is wrong, by name."""
+    found, damaged = [], {}
+    for domain in domains:
+        try:
+            record = record_of(domain)
+        except InvalidError as error:
+            damaged[domain.name] = error.message
+            continue
+        if record is not None:
+            found.append((domain, record))
+    return found, damaged
 
 
 def disks_of(xml: str) -> tuple[Disk, ...]:
@@ -160,6 +175,12 @@ def has_scsi(xml: str) -> bool:
 def nics_of(xml: str) -> tuple[Nic, ...]:
     """Return the network cards of a template's hardware description."""
     return tuple(_nic(nic) for nic in ET.fromstring(xml).iterfind("devices/interface"))
+
+
+def agent_state(live_xml: str) -> str:
+    """Return whether the guest agent of a running VM is ``connected`` or ``disconnected``; empty: not known."""
+    target = ET.fromstring(live_xml).find("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    return "" if target is None else target.get("state", "")
 
 
 def canonical(xml: str) -> str:

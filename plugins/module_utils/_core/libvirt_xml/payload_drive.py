@@ -1,4 +1,5 @@
-"""How a payload is shown to a VM: the drive that it is in, or the entry of fw_cfg, in the VM's definition."""
+"""How a payload is shown to a VM: the drive that it is in, the entry of fw_cfg, or the place in the network that the
+VM's definition tells of."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ..vm.record import Payload, Record
 from .disk_xml import find_disk, scsi_controller, target_name
 from .domain_edit import set_record, set_source
 from .domain_xml import Disk
+from .payload_seed import NETWORK, seed_in, serial_for, serial_of, set_serial
 from .xml_elements import attribute, child, drop, text_of
 
 FW_CFG = "fw_cfg"
@@ -38,11 +40,12 @@ class Drive:
 
 @dataclass(frozen=True)
 class Change:
-    """What of a definition is changed: drives by their targets (their XML; empty: gone), and the file of fw_cfg
-    (empty: gone; None: left alone)."""
+    """What of a definition is changed: drives by their targets (their XML; empty: gone), the file of fw_cfg and the
+    serial number (empty: gone; None: left alone)."""
 
     drives: Mapping[str, str] = field(default_factory=dict)
     fw_cfg: str | None = None
+    serial: str | None = None
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -165,7 +168,11 @@ def source_of(disk_text: str) -> str:
 
 
 def file_in(xml: str, payload: Payload) -> str:
-    """Return what is in the drive of a payload, or in its entry of fw_cfg, in a definition; empty for nothing."""
+    """Return what a definition has in the drive of a payload, in its entry of fw_cfg, or in the place in the network
+    that it tells of; empty for nothing."""
+    if payload.type == NETWORK:
+        serial = serial_of(ET.fromstring(xml))
+        return payload.path if serial == serial_for(payload.url) else serial
     if payload.type == FW_CFG:
         return next((entry.get("file", "") for entry in _fw_cfg_entries(ET.fromstring(xml))), "")
     disk = find_disk(xml, payload.target)
@@ -180,11 +187,11 @@ _NAMING = ("file", "dev", "volume", "name", "dir")
 
 
 def files_of(xml: str) -> set[str]:
-    """Return the files that a definition names: those of its disks, and of fw_cfg."""
+    """Return the files that a definition names: those of its disks, of fw_cfg, and of a payload over the network."""
     domain = ET.fromstring(xml)
     found = {source.get("file", "") for source in domain.iterfind("devices/disk/source")}
     found |= {entry.get("file", "") for entry in domain.iterfind("sysinfo[@type='fwcfg']/entry")}
-    return found - {""}
+    return (found | {seed_in(domain)}) - {""}
 
 
 # --- definitions -----------------------------------------------------------------------------------------------------
@@ -198,15 +205,20 @@ def changed(xml: str, change: Change, record: Record) -> str:
         _set_disk(devices, target, disk_text)
     if change.fw_cfg is not None:
         _set_fw_cfg(domain, change.fw_cfg)
+    if change.serial is not None:
+        set_serial(domain, change.serial)
     set_record(domain, record)
     return text_of(domain)
 
 
 def reverse(xml: str, change: Change) -> Change:
     """Return the change that brings back what a change takes from this definition."""
-    present = next((entry.get("file", "") for entry in _fw_cfg_entries(ET.fromstring(xml))), "")
+    domain = ET.fromstring(xml)
+    present = next((entry.get("file", "") for entry in _fw_cfg_entries(domain)), "")
     return Change(
-        {target: find_disk(xml, target) for target in change.drives}, None if change.fw_cfg is None else present
+        {target: find_disk(xml, target) for target in change.drives},
+        None if change.fw_cfg is None else present,
+        None if change.serial is None else serial_of(domain),
     )
 
 

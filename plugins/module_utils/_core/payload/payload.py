@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,15 +12,17 @@ from ..errors import InvalidError
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..libvirt_xml.payload_drive import FW_CFG, file_in
+from ..libvirt_xml.payload_seed import NETWORK
 from ..vm.record import Payload
-from .payload_files import PayloadFile, describe, utf8
+from .payload_files import PayloadFile, check_size, describe, utf8
 
 PERMANENT, RUN_ONCE = "permanent", "run_once"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is on the volume: a medium of a type (``cdrom``, ``floppy``), or the bytes for ``fw_cfg``."""
+    """What is on the volume: a medium of a type (``cdrom``, ``floppy``), the bytes for ``fw_cfg``, or the files to be
+    served over the ``network``."""
 
     type: str
     image: bytes = field(repr=False)
@@ -62,6 +64,14 @@ def ignition(config: str | Mapping[str, Any]) -> Content:
     return Content(FW_CFG, file.content, (file,))
 
 
+def seed(files: Sequence[PayloadFile], max_file_size: int) -> Content:
+    """Return the files of a seed for cloud-init, all of them texts, as they are served over the network."""
+    for file in files:
+        check_size(file, max_file_size)
+    texts = {file.name: file.content.decode("utf-8") for file in files}
+    return Content(NETWORK, json.dumps(texts, sort_keys=True, ensure_ascii=False).encode("utf-8"), tuple(files))
+
+
 def describe_payload(payload: Payload | None, content: Content) -> dict[str, Any]:
     """Return a payload as the task returns it that handed it over."""
     return {} if payload is None else {**describe_stored(payload), "files": describe(content.files)}
@@ -69,12 +79,14 @@ def describe_payload(payload: Payload | None, content: Content) -> dict[str, Any
 
 def describe_stored(payload: Payload) -> dict[str, Any]:
     """Return what is known of a payload without its content."""
+    url = {"url": payload.url} if payload.type == NETWORK else {}
     return {
         "type": payload.type,
         "volume": payload.volume,
         "storage_pool": payload.storage_pool,
         "availability": payload.availability,
         "sha256": payload.sha256,
+        **url,
     }
 
 
@@ -90,7 +102,8 @@ def describe_payload_of(vm: Vm, live: str | None = None) -> dict[str, Any] | Non
 def disc_changed(vm: Vm, payload: Payload, live: str | None) -> str:
     """Return what is in the drive of a payload in its place, in the stored or the live definition, or an empty text.
 
-    A drive that the running instance does not have, or in which the payload of one run is, counts as right.
+    A drive that the running instance does not have, or in which the payload of one run is, counts as right, and so does
+    a place in the network: the instance has that from its start to its end.
     """
     stored = _other(vm.domain.xml, payload)
     if stored or live is None or live_payload(vm, live) != payload or not _has_drive(live, payload):

@@ -97,14 +97,19 @@ def check_files(files: Sequence[PayloadFile], medium: str, max_file_size: int) -
         raise InvalidError("the payload has no files; give at least one, or set 'state: absent'")
     for file in files:
         _check_name(file.name, medium)
-        if len(file.content) > max_file_size:
-            raise InvalidError(
-                f"file {file.name!r} has {len(file.content)} bytes, more than max_file_size "
-                f"({max_file_size} bytes, {human_size(max_file_size)}); raise max_file_size, or make the file smaller"
-            )
+        check_size(file, max_file_size)
     _check_distinct(files, medium)
     if medium == FLOPPY:
         _check_floppy_space(files)
+
+
+def check_size(file: PayloadFile, max_file_size: int) -> None:
+    """Refuse a file of more than ``max_file_size`` bytes."""
+    if len(file.content) > max_file_size:
+        raise InvalidError(
+            f"file {file.name!r} has {len(file.content)} bytes, more than max_file_size "
+            f"({max_file_size} bytes, {human_size(max_file_size)}); raise max_file_size, or make the file smaller"
+        )
 
 
 def check_volume_id(volume_id: str, medium: str) -> str:

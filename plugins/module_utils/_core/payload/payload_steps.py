@@ -9,7 +9,7 @@ from ..hypervisor import Hypervisor
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.disk_xml import find_disk
 from ..libvirt_xml.domain_xml import Vm
-from ..libvirt_xml.payload_drive import Change, changed, reverse, source_of, with_source
+from ..libvirt_xml.payload_drive import Change, changed, files_of, reverse, source_of, with_source
 from ..permissions import may_start, may_write
 from ..plan import Step
 from ..vm.record import Payload, to_text
@@ -83,8 +83,7 @@ def start_once_step(hv: Hypervisor, name: str, change: Change, payload: Payload)
 
 
 def _runs_with(hv: Hypervisor, name: str, payload: Payload) -> bool:
-    live = hv.live_xml(name) or "<domain/>"
-    return any(disk.source.rpartition("/")[2] == payload.volume for disk in domain_xml.disks_of(live))
+    return any(path.rpartition("/")[2] == payload.volume for path in files_of(hv.live_xml(name) or "<domain/>"))
 
 
 def _present(hv: Hypervisor, name: str) -> Vm:

@@ -26,6 +26,7 @@ from ..libvirt_xml.payload_drive import (
     source_of,
     with_source,
 )
+from ..libvirt_xml.payload_seed import NETWORK, check_smbios, networks_of, seed_url, serial_for
 from ..permissions import may_start
 from ..plan import Plan, Step
 from ..vm.record import Payload
@@ -73,6 +74,8 @@ def plan_no_payload(hv: Hypervisor, name: str) -> Plan:
             say = f"take the payload out of drive {payload.target!r} of the running VM {name!r}"
             steps.append(live_step(hv, name, payload.target, "", say))
             used.discard(file_in(live, payload))
+        elif live is not None and payload.type == NETWORK:
+            used.discard(file_in(live, payload))  # nothing is served any more without its volume
     if _shown(vm, live):
         steps.append(stored_step(hv, name, change, record.payload, None))
         steps = held(hv, name, _NONE, steps)
@@ -84,33 +87,33 @@ def plan_no_payload(hv: Hypervisor, name: str) -> Plan:
 def hand_over(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest) -> Handing:
     """Return what hands a permanent payload to a VM, which may be one that steps before these make.
 
-    A run that shows a payload of its own goes on showing that.
+    A run that shows a payload of its own goes on showing that, see ``_keeps_own``.
     """
     record, name = vm.managed(), vm.name
     choice = _choose(hv, vm, live, request)
     payload = choice.payload
     xml = changed(vm.domain.xml, choice.change, record.changed(payload=payload))
     during = live_payload(vm, live) if live is not None else None
-    once = during is not None and during.availability == RUN_ONCE and during.volume != payload.volume
+    own = live is not None and _keeps_own(live, during, payload)
     steps, used = [], files_of(xml) | (set() if live is None else files_of(live))
-    swaps = _live_changes(live, record.payload, choice) if live is not None and not once else {}
+    swaps = _live_changes(live, record.payload, choice) if live is not None and not own else {}
     for target, path in swaps.items():
         what = f"put the payload into drive {target!r}" if path else f"empty drive {target!r}"
         steps.append(live_step(hv, name, target, path, f"{what} of the running VM {name!r}"))
         used.discard(source_of(find_disk(live or "", target)))
-    told = live is None or once or during == payload
+    told = live is None or own or during == payload
     if not told or domain_xml.canonical(xml) != domain_xml.canonical(vm.domain.xml):
-        steps.append(stored_step(hv, name, choice.change, record.payload, payload, live=not once))
-    warnings = []
+        steps.append(stored_step(hv, name, choice.change, record.payload, payload, live=not own))
+    warnings = _warnings(hv, name, payload)
     if steps or not is_complete(hv, choice.key, choice.content.image):
         steps = held(hv, name, payload.volume, [volume_step(hv, name, choice.key, choice.content.image), *steps])
         if live is not None and payload.target not in swaps and file_in(live, payload) != choice.path:
             warnings.append(f"VM {name!r} runs: its guest sees the payload when it is next started")
     other = disc_changed(vm, record.payload, live) if record.payload is not None else ""
     if other:
-        warnings.append(
-            f"other tools have changed what is in the payload's drive of VM {name!r}: there is {other}; it is put right"
-        )
+        over_network = record.payload is not None and record.payload.type == NETWORK
+        what = "the serial number that tells of the payload" if over_network else "what is in the payload's drive"
+        warnings.append(f"other tools have changed {what} of VM {name!r}: there is {other}; it is put right")
     cleaning = deleting(hv, name, used, choice.key, payload.volume)
     return Handing(tuple(steps), tuple(cleaning), xml, payload, choice.content, tuple(warnings))
 
@@ -134,8 +137,8 @@ def _plan_once(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest
         start = start_once_step(hv, name, choice.change, payload)
     steps = held(hv, name, payload.volume, [volume_step(hv, name, choice.key, choice.content.image), start])
     steps += deleting(hv, name, files_of(vm.domain.xml) | {choice.path}, kept, payload.volume)
-    after = describe_payload(payload, choice.content)
-    return Plan(_before(vm, live), after, tuple(steps), look=_looker(hv, name, choice.content))
+    after, warnings = describe_payload(payload, choice.content), tuple(_warnings(hv, name, payload))
+    return Plan(_before(vm, live), after, tuple(steps), warnings, look=_looker(hv, name, choice.content))
 
 
 def _plan_running(hv: Hypervisor, vm: Vm, live: str, request: PayloadRequest) -> Plan:
@@ -185,6 +188,10 @@ def _choose(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest) -
     if content.type == FW_CFG:
         check_fw_cfg(vm.name, xml, record.payload)
         return _Choice(payload, path, content, replace(_taken(xml, record.payload), fw_cfg=path))
+    if content.type == NETWORK:
+        check_smbios(vm.name, xml, record.payload)
+        payload = replace(payload, path=path, url=seed_url(_address(hv, vm), vm.domain.uuid, content.sha256, path))
+        return _Choice(payload, path, content, replace(_taken(xml, record.payload), serial=serial_for(payload.url)))
     disks = (*vm.disks, *(domain_xml.disks_of(live) if live is not None else ()))
     drive = choose_drive(vm.name, xml, disks, content.type, record.payload)
     payload = replace(payload, target=drive.target, drive=ADDED if drive.added else EXISTING)
@@ -194,12 +201,47 @@ def _choose(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest) -
     return _Choice(payload, path, content, change)
 
 
+def _address(hv: Hypervisor, vm: Vm) -> str:
+    """Return the address of the hypervisor at which the VM's guest reaches it."""
+    for network in networks_of(vm.domain.xml):
+        address = hv.network_address(network)
+        if address:
+            return address
+    raise RefusedError(
+        f"VM {vm.name!r} has no network card on a libvirt network in which the hypervisor has an IPv4 address, so that "
+        "its guest could fetch a payload there; give it one (vm, networks), or use a CD (type: cdrom)"
+    )
+
+
+def _keeps_own(live: str, during: Payload | None, payload: Payload) -> bool:
+    """Whether a running instance goes on with the payload that it was started with while the VM gets another one.
+
+    That is so with one for one run, and with one over the network, as the guest is told of that at its start.
+    """
+    if during is not None and during.availability == RUN_ONCE and during.volume != payload.volume:
+        return True
+    if payload.type == NETWORK:
+        return file_in(live, payload) != payload.path
+    return during is not None and during.type == NETWORK
+
+
+def _warnings(hv: Hypervisor, name: str, payload: Payload) -> list[str]:
+    if payload.type != NETWORK or hv.serves_payloads() is not False:
+        return []
+    return [
+        f"nothing serves the payload of VM {name!r} over the network on this hypervisor: install what does it with the "
+        "role golden.libvirt.hypervisor"
+    ]
+
+
 def _taken(xml: str, payload: Payload | None) -> Change:
     """Return what of a definition changes when it loses a payload: what others have put into the drive stays."""
     if payload is None:
         return Change()
     if payload.type == FW_CFG:
         return Change(fw_cfg="")
+    if payload.type == NETWORK:
+        return Change(serial="" if file_in(xml, payload) == payload.path else None)
     present, there = find_disk(xml, payload.target), file_in(xml, payload)
     if not present or (there and there.rpartition("/")[2] != payload.volume):
         return Change()
@@ -218,7 +260,7 @@ def _live_changes(live: str, old: Payload | None, new: _Choice) -> dict[str, str
 
 def _shows(live: str, payload: Payload) -> bool:
     """Whether a running instance has a payload in a drive."""
-    return payload.type != FW_CFG and file_in(live, payload).rpartition("/")[2] == payload.volume
+    return payload.type not in (FW_CFG, NETWORK) and file_in(live, payload).rpartition("/")[2] == payload.volume
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------

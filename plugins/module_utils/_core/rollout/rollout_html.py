@@ -131,7 +131,8 @@ def _section(identity: str, title: str, *content: ET.Element, lead: str = "") ->
 def _failures(report: Report) -> ET.Element | None:
     found = [_failure(vm) for vm in report.with_result(FAILED)]
     if report.lost:
-        found.append(element("article", element("h3", "Before any VM"), element("p", report.lost), class_="failure"))
+        lost = element("article", element("h3", "Before any VM"), element("p", report.lost), class_="failure")
+        found.append(add(lost, _console("the VM", report.lost_console)))
     return _section("failures", "What went wrong", *found) if found else None
 
 
@@ -146,11 +147,14 @@ def _failure(vm: VmReport) -> ET.Element:
         class_="failure",
         id=f"failure-{vm.name}",
     )
-    if vm.console:
-        label = f"Console of {vm.name}"
-        text = element("pre", vm.console, class_="mono", tabindex="0", role="region", aria_label=label)
-        add(article, element("details", element("summary", "The last lines of its console"), text, open=""))
-    return article
+    return add(article, _console(vm.name, vm.console))
+
+
+def _console(name: str, lines: str) -> ET.Element | None:
+    if not lines:
+        return None
+    text = element("pre", lines, class_="mono", tabindex="0", role="region", aria_label=f"Console of {name}")
+    return element("details", element("summary", "The last lines of its console"), text, open="")
 
 
 def _timeline(report: Report) -> ET.Element | None:

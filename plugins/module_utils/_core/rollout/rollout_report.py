@@ -94,6 +94,8 @@ class Report:
     batch_count: int = 0
     lost: str = ""
     """The first failure that belongs to no VM, and so ended the run before it began."""
+    lost_console: str = ""
+    """What a VM of no pool, such as that of a trial boot, wrote on its console."""
 
     def with_result(self, *results: str) -> tuple[VmReport, ...]:
         """Return the VMs that have one of these results."""
@@ -128,6 +130,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "check_mode": report.dry_run,
         "batches": report.batch_count,
         "error": report.lost,
+        "error_console": report.lost_console,
         "summary": {
             "vms": len(report.vms),
             **{result: len(report.with_result(result)) for result in RESULTS},

@@ -28,8 +28,9 @@ from .rollout_report import (
 )
 from .rollout_vm import Restore, Result, Track, likely_phase, mapping, message, number
 
-RESTORE, VMS, VERSIONS, STATS, FAIL, OTHER = "restore", "vms", "versions", "stats", "fail", "other"
-"""What a task is to us: one that restores a VM, tells the VMs, the versions, the artifact, says what failed."""
+RESTORE, PLAN, VMS, VERSIONS = "restore", "plan", "vms", "versions"
+STATS, FAIL, OTHER = "stats", "fail", "other"
+"""What a task is to us: it restores a VM, tells the plan, the VMs, the versions, the artifact, or says what failed."""
 SUCCEEDED, FAILED_TASK, SKIPPED = "ok", "failed", "skipped"
 """How a task ends for a host."""
 THERE = "it is there already"
@@ -37,7 +38,8 @@ THERE = "it is there already"
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Ansible: ``hook`` is the phase whose hook it belongs to, or empty; ``loop`` whether it has one.
+    """A task of Ansible: ``hook`` is the phase whose hook it belongs to, or empty; ``loop`` whether it has one,
+    ``once`` whether it is run for one host in the name of all.
 
     ``vm`` and ``uri`` are what it is asked for, as far as that is known; of a loop that is so for each item.
     """
@@ -46,6 +48,7 @@ class Task:
     name: str
     hook: str = ""
     loop: bool = False
+    once: bool = False
     vm: str = ""
     uri: str = ""
 
@@ -90,7 +93,7 @@ class Watch:
         self._stats: Result = {}
         self._planned: dict[str, None] = {}
         self._tracks: dict[str, Track] = {}
-        self._lost = ""
+        self._lost = self._lost_console = ""
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class Watch:
         """Note that a task ends for a host; of a loop, each item was told before."""
         if task.loop and task.kind in (RESTORE, VMS, VERSIONS):
             return
-        track = self._tracks.get(self._label(host, task))
+        track = None if task.once else self._tracks.get(self._label(host, task))
         if track is not None and task.kind == RESTORE:
             self._restored(track, task, how, result, now)
             return
@@ -153,6 +156,7 @@ class Watch:
         if track is None:
             if how == FAILED_TASK:
                 self._lost = self._lost or message(result)
+                self._lost_console = self._lost_console or str(result.get("console") or "")
             return
         if how == FAILED_TASK:
             track.fail(message(result), task.name, closing=task.kind == FAIL)
@@ -174,7 +178,12 @@ class Watch:
 
     def _learn(self, task: Task, result: Result) -> None:
         """Take over what a task tells of VMs, versions or the rollout as a whole."""
-        if task.kind == VMS:
+        if task.kind == PLAN:
+            plan = mapping(result.get("rollout_plan"))
+            for vm in plan.get("vms") or ():
+                about = {"template": plan.get("template"), "template_version": vm.get("from_version")}
+                self._known[str(vm.get("name"))] = {**about, "why_not": vm.get("reason"), "turn": vm.get("action")}
+        elif task.kind == VMS:
             for vm in result.get("vms") or ():
                 name = str(vm.get("name"))
                 self._known.setdefault(self._hosts.get((task.uri, name), name), vm)
@@ -268,6 +277,7 @@ class Watch:
             dry_run=self._dry_run,
             batch_count=max((vm.batch or 0 for vm in vms), default=0),
             lost="" if self._tracks else self._lost,
+            lost_console="" if self._tracks else self._lost_console,
         )
 
     def _vm_report(self, name: str, target: int | None, outcome: str) -> VmReport:
@@ -284,12 +294,16 @@ class Watch:
     def _why_not(self, name: str, known: Result, target: int | None) -> tuple[str, str]:
         """Return why nothing was done to a VM."""
         lease = mapping(known.get("lease"))
+        if known.get("turn") in ("left_alone", "up_to_date"):
+            return (LEFT_ALONE if known["turn"] == "left_alone" else UP_TO_DATE), str(known.get("why_not") or THERE)
         if name in self._planned or name in (self._stats.get("remaining") or ()):
             return NOT_REACHED, ""
         if known and number(known.get("template_version")) == target and not known.get("unfinished"):
             return UP_TO_DATE, THERE
         if lease:
             return LEFT_ALONE, f"taken by {lease.get('user')} since {lease.get('since')}"
+        if known.get("turn"):
+            return NOT_REACHED, str(known.get("why_not") or "")
         return LEFT_ALONE, "it is not among the hosts of this run"
 
     def _target(self) -> int | None:

@@ -19,12 +19,14 @@ from .manifest import Manifest
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored version: its manifest, or None for a claim whose manifest is not whole (yet)."""
+    """A stored version: its manifest, or None for a claim whose manifest is not whole (yet), or that cannot be used for
+    a ``problem``."""
 
     storage_pool: str
     template: str
     version: int
     manifest: Manifest | None
+    problem: str = ""
 
     @property
     def ready(self) -> bool:
@@ -58,9 +60,10 @@ class Template:
 
     @property
     def latest(self) -> Manifest | None:
-        """The highest-numbered version whose lifecycle is active."""
+        """The highest-numbered version whose lifecycle is active; None also where a higher one cannot be read."""
+        unread = max((entry.version for entry in self.entries if entry.problem), default=0)
         active = [version for version in self.ready if version.lifecycle == manifest.ACTIVE]
-        return active[-1] if active else None
+        return active[-1] if active and active[-1].version > unread else None
 
     @property
     def next_number(self) -> int:
@@ -76,6 +79,7 @@ class Template:
             )
         if selector == names.LATEST:
             if self.latest is None:
+                self._explain_unread()
                 raise NotFoundError(
                     f"template {self.name!r} has no latest version, as none of its versions is ready and active; "
                     "publish one, or name a version"
@@ -84,8 +88,14 @@ class Template:
         for version in self.ready:
             if selector and selector in (str(version.version), version.version_name):
                 return version
+        self._explain_unread()
         self._explain_missing(selector)
         raise NotFoundError(f"template {self.name!r} has no version {selector!r}; it has {self._offer()}")
+
+    def _explain_unread(self) -> None:
+        for entry in self.entries:
+            if entry.problem:
+                raise InvalidError(entry.problem)
 
     def _explain_missing(self, selector: str) -> None:
         for entry in self.entries:
@@ -107,12 +117,18 @@ def read_template(hv: Hypervisor, storage_pool: str, template: str) -> Template:
     return Template(template, storage_pool, tuple(entries))
 
 
-def read_templates(hv: Hypervisor, storage_pool: str) -> list[Template]:
-    """Return all templates of a storage pool by name."""
-    entries = _read(hv, storage_pool, _stored(hv, storage_pool))
+def look_at_template(hv: Hypervisor, storage_pool: str, template: str) -> Template:
+    """Return the template of that name for who changes nothing of it: a version that cannot be read hides no other."""
+    names.check_template_name(template)
+    stored = (found for found in _stored(hv, storage_pool) if found[0] == template)
+    return Template(template, storage_pool, tuple(_look(hv, storage_pool, *found) for found in stored))
+
+
+def look_at_templates(hv: Hypervisor, storage_pool: str) -> list[Template]:
+    """Return all templates of a storage pool by name, as ``look_at_template`` does."""
     by_name: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_name.setdefault(entry.template, []).append(entry)
+    for name, number in _stored(hv, storage_pool):
+        by_name.setdefault(name, []).append(_look(hv, storage_pool, name, number))
     return [Template(name, storage_pool, tuple(found)) for name, found in sorted(by_name.items())]
 
 
@@ -125,11 +141,20 @@ def _read(hv: Hypervisor, storage_pool: str, stored: Iterable[tuple[str, int]]) 
     return [Entry(storage_pool, name, number, read_manifest(hv, storage_pool, name, number)) for name, number in stored]
 
 
+def _look(hv: Hypervisor, storage_pool: str, template: str, version: int) -> Entry:
+    try:
+        return Entry(storage_pool, template, version, read_manifest(hv, storage_pool, template, version))
+    except InvalidError as error:
+        return Entry(storage_pool, template, version, None, error.message)
+
+
 def read_manifest(hv: Hypervisor, storage_pool: str, template: str, version: int) -> Manifest | None:
     """Return one manifest, or None for one that is not (wholly) there."""
     volume = names.manifest_volume(template, version)
     try:
         found = manifest.parse(hv.read_volume(storage_pool, volume, manifest.CAPACITY))
+        if found is not None and (found.template, found.version) == (template, version):
+            manifest.check_sensible(found)
     except NotFoundError:
         return None
     except InvalidError as error:
@@ -166,10 +191,15 @@ class Catalogue:
         key = (storage_pool, name)
         if key not in self._templates:
             try:
-                self._templates[key] = read_template(self.hv, storage_pool, name)
-            except (NotFoundError, RefusedError, ReadOnlyError):
+                self._templates[key] = look_at_template(self.hv, storage_pool, name)
+            except (NotFoundError, RefusedError, ReadOnlyError, InvalidError):  # the last: it has no name at all
                 self._templates[key] = Template(name, storage_pool, ())
         return self._templates[key]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the versions of these templates that cannot be read."""
+        return [entry.problem for template in self._templates.values() for entry in template.entries if entry.problem]
 
     def wanted_version(self, record: Record) -> int | None:
         """Return the number of the version that a VM is to be on, or None where it cannot be told."""
@@ -235,10 +265,8 @@ def uses_version(record: Record | None, identity: tuple[str, str, int]) -> bool:
 def vms_by_version(domains: Iterable[Domain]) -> dict[tuple[str, str, int], list[str]]:
     """Return the names of the VMs on each version."""
     found: dict[tuple[str, str, int], list[str]] = {}
-    for domain in domains:
-        record = domain_xml.record_of(domain)
-        if record is not None:
-            found.setdefault(record.root.template_version, []).append(domain.name)
+    for domain, record in domain_xml.managed_of(domains)[0]:
+        found.setdefault(record.root.template_version, []).append(domain.name)
     return found
 
 

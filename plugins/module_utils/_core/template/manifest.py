@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import InvalidError
+from ..names import is_image_volume
 
 FORMAT = "golden.libvirt/template-version/1"
 CAPACITY = 64 * 1024
@@ -80,7 +82,13 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return what is written into the volume: UTF-8 JSON, padded with spaces to its capacity."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1).encode()
+        try:
+            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidError(
+                f"the manifest of {self.template} version {self.version} would hold half of a character in its "
+                "description, its labels, or another text; take it out"
+            ) from error
         if len(text) > CAPACITY:
             raise InvalidError(
                 f"the manifest of {self.template} version {self.version} would take {len(text)} of {CAPACITY} bytes; "
@@ -99,6 +107,8 @@ def parse(text: bytes) -> Manifest | None:
         stored = json.loads(text.decode())
     except ValueError:
         return None
+    except RecursionError as error:
+        raise InvalidError("it is no manifest of a template version") from error
     if not isinstance(stored, dict) or "format" not in stored:
         raise InvalidError("it is no manifest of a template version")
     if stored["format"] != FORMAT:
@@ -110,6 +120,21 @@ def parse(text: bytes) -> Manifest | None:
         return _manifest(stored)
     except (KeyError, TypeError) as error:
         raise InvalidError(f"the field {error} of the manifest is missing or of the wrong type") from error
+
+
+def check_sensible(found: Manifest) -> None:
+    """Refuse a manifest whose fields are of the right types and yet cannot have been written by us."""
+    # Else the disk of a VM could go with a version that is deleted.
+    if not is_image_volume(found.template, found.image.volume):
+        raise InvalidError(f"its image {found.image.volume!r} is none of template {found.template!r}")
+    if found.image.capacity < 0:
+        raise InvalidError(f"its image has a capacity of {found.image.capacity}")
+    try:
+        is_domain = not found.domain_xml or ET.fromstring(found.domain_xml).tag == "domain"
+    except (ET.ParseError, ValueError):
+        is_domain = False
+    if not is_domain:
+        raise InvalidError("its domain_xml is no hardware description")
 
 
 _TYPES = {

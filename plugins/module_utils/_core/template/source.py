@@ -12,14 +12,14 @@ from ..errors import InvalidError, NotFoundError, RefusedError
 from ..hypervisor import Hypervisor, ImageFile, Volume
 from ..libvirt_xml import domain_xml, hardware_xml
 from ..libvirt_xml.domain_edit import with_changes
-from ..libvirt_xml.domain_xml import Network
+from ..libvirt_xml.domain_xml import Disk, Network
 from ..libvirt_xml.volume_xml import new_volume
 from . import image_format
 from .catalog import Template, read_manifest
 from .manifest import Manifest
 
-READ_ONLY = "0444"
-"""Mode of an image: no VM can open it for writing, while overlays on it work."""
+READ_ONLY = "0440"
+"""Mode of an image: no VM can open it for writing, while overlays on it work, as libvirt makes it QEMU's."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def _from_vm(hv: Hypervisor, template: Template, name: str, hardware: Hardware) 
             f"the root disk {root.source} of VM {name!r} is in no active storage pool; "
             "define (and refresh) a storage pool for its folder"
         )
+    _check_format(volume, vm.name, root)
     xml = hardware.applied_to(hardware_xml.template_of(vm))
     return _from_chain(hv, template, {"kind": "vm", "name": name}, volume, xml)
 
@@ -129,12 +130,25 @@ def _from_volume(hv: Hypervisor, template: Template, source: Source, hardware: H
     if volume is None:
         raise NotFoundError(f"there is no volume {source.volume!r} in storage pool {storage_pool!r}")
     for domain in hv.domains():
-        if domain.active and any(disk.source == volume.path for disk in domain_xml.read(domain).disks):
-            raise RefusedError(
-                f"volume {volume.name!r} is in use by the running VM {domain.name!r}; shut it down first"
-            )
+        for disk in domain_xml.disks_of(domain.xml):
+            if disk.source == volume.path and domain.active:
+                raise RefusedError(
+                    f"volume {volume.name!r} is in use by the running VM {domain.name!r}; shut it down first"
+                )
+            if disk.source == volume.path:
+                _check_format(volume, domain.name, disk)
     described = {"kind": "volume", "name": volume.name, "storage_pool": storage_pool}
     return _from_chain(hv, template, described, volume, _default_hardware(hv, hardware))
+
+
+def _check_format(volume: Volume, vm: str, disk: Disk) -> None:
+    """Refuse a raw disk that has the beginning of another format: what that is to refer to, its guest has written."""
+    if volume.type == "file" and disk.device == "disk" and disk.format != volume.format:
+        raise RefusedError(
+            f"volume {volume.name!r} is a {disk.format} disk of VM {vm!r}, and to libvirt it looks like "
+            f"{volume.format}: its guest may have made it look so to read other files of the host; copy what is on it "
+            "to another disk"
+        )
 
 
 def _from_chain(
@@ -167,7 +181,7 @@ def _chain(hv: Hypervisor, volume: Volume) -> list[Volume]:
     """Return a volume and those that back it, top first; each must be a volume that libvirt knows."""
     chain = [volume]
     while chain[-1].backing_path:
-        hardware_xml.check_bootable(chain[-1].name, chain[-1].format)
+        _check_layer(hv, chain[-1])
         below = hv.volume_at(chain[-1].backing_path)
         if below is None or below in chain:
             raise RefusedError(
@@ -176,8 +190,15 @@ def _chain(hv: Hypervisor, volume: Volume) -> list[Volume]:
                 "for that folder"
             )
         chain.append(below)
-    hardware_xml.check_bootable(chain[-1].name, chain[-1].format)
+    _check_layer(hv, chain[-1])
     return chain
+
+
+def _check_layer(hv: Hypervisor, layer: Volume) -> None:
+    hardware_xml.check_bootable(layer.name, layer.format)
+    if layer.type == "file" and layer.format == "qcow2":
+        head = hv.read_volume(layer.storage_pool, layer.name, image_format.QCOW2_HEADER)
+        image_format.check_self_contained(head, f"volume {layer.name!r}")
 
 
 def _layer_digest(hv: Hypervisor, layer: Volume) -> Callable[[], str]:

@@ -18,10 +18,10 @@ def plan_delete_version(hv: Hypervisor, storage_pool: str, name: str, selector: 
     """Return the plan that deletes one version; its number stays used."""
     template = read_template(hv, storage_pool, name)
     entry = _find(template, selector)
-    if entry is None or (entry.deleted and not _leftovers(hv, template, [entry])):
+    if entry is None or (entry.deleted and not leftovers(hv, template, [entry])):
         return Plan({}, {})
     _check_unused(hv, template, [entry])
-    return Plan(before=_describe(template, entry), after={}, steps=tuple(_retire(hv, template, [entry])))
+    return Plan(before=_describe(template, entry), after={}, steps=tuple(retire(hv, template, [entry])))
 
 
 def plan_delete_template(hv: Hypervisor, storage_pool: str, name: str) -> Plan:
@@ -31,7 +31,7 @@ def plan_delete_template(hv: Hypervisor, storage_pool: str, name: str) -> Plan:
         return Plan({}, {})
     entries = list(template.entries)
     _check_unused(hv, template, entries)
-    steps = _retire(hv, template, entries)
+    steps = retire(hv, template, entries)
     for entry in entries:
         volume = names.manifest_volume(name, entry.version)
         needs = may_delete_volume(storage_pool, volume)
@@ -58,7 +58,7 @@ def _selectors(entry: Entry) -> tuple[str, ...]:
     return (str(entry.version), entry.manifest.version_name if entry.manifest is not None else "")
 
 
-def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[Step]:
+def retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[Step]:
     """Return the steps that end versions, so that at no time a version is offered whose image is gone."""
     steps = []
     for entry in entries:
@@ -70,14 +70,14 @@ def _retire(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[St
     # A VM may have been made between the first look and the mark: look again, now that nobody can start a new one.
     if steps:
         steps.append(Step("look again for users", lambda: _check_unused(hv, template, entries)))
-    for volume in _leftovers(hv, template, entries):
+    for volume in leftovers(hv, template, entries):
         deleter = _image_deleter(hv, template, entries, volume)
         needs = may_delete_volume(template.storage_pool, volume)
         steps.append(Step(f"delete the image {volume!r}", deleter, final=True, needs=needs))
     return steps
 
 
-def _leftovers(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[str]:
+def leftovers(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[str]:
     """Return the volumes that go with these versions: images that no other version names, and half-done uploads."""
     file_based = hv.storage_pool(template.storage_pool).file_based
     going = {entry.version for entry in entries}
@@ -91,19 +91,23 @@ def _leftovers(hv: Hypervisor, template: Template, entries: list[Entry]) -> list
 def _check_unused(hv: Hypervisor, template: Template, entries: list[Entry]) -> None:
     """Refuse to delete what a VM or a volume uses, and name the users."""
     usage = Usage.read(hv)
-    going = set(_leftovers(hv, template, entries))
     for entry in entries:
-        if entry.manifest is None or entry.deleted:
-            continue
-        image = hv.volume(template.storage_pool, entry.manifest.image.volume)
-        path = image.path if image is not None and image.name in going else ""
-        users = usage.users(entry.manifest, template.storage_pool, path)
+        users = users_of(hv, usage, template, entry, entries)
         if users:
             raise RefusedError(
                 f"version {entry.version} of template {template.name!r} is in use by {', '.join(users)}; "
                 "restore those to another version, or remove them, first",
                 users=users,
             )
+
+
+def users_of(hv: Hypervisor, usage: Usage, template: Template, entry: Entry, entries: list[Entry]) -> list[str]:
+    """Return who uses one of the versions that are to go together: the version, or the image that goes with them."""
+    if entry.manifest is None or entry.deleted:
+        return []
+    image = entry.manifest.image.volume
+    volume = hv.volume(template.storage_pool, image) if image in leftovers(hv, template, entries) else None
+    return usage.users(entry.manifest, template.storage_pool, volume.path if volume is not None else "")
 
 
 def _marker(hv: Hypervisor, template: Template, entry: Entry) -> Any:
@@ -133,7 +137,7 @@ def _nameless(hv: Hypervisor, template: Template, entry: Entry) -> Manifest:
 def _image_deleter(hv: Hypervisor, template: Template, entries: list[Entry], volume: str) -> Any:
     def delete() -> None:
         now = read_template(hv, template.storage_pool, template.name)
-        if volume in _leftovers(hv, now, entries):  # else a version that shares it was published in the meantime
+        if volume in leftovers(hv, now, entries):  # else a version that shares it was published in the meantime
             hv.delete_volume(template.storage_pool, volume)
 
     return delete

@@ -10,7 +10,7 @@ from ..hypervisor import RUNNING, GuestResult, Hypervisor
 from ..permissions import Need
 from ..plan import Phases, Plan, Step
 
-_LINES_TOLD = 5
+_LINES_TOLD, _LETTERS_TOLD = 5, 2000
 
 
 class CommandFailedError(GoldenError):
@@ -69,5 +69,5 @@ def _check_running(hv: Hypervisor, vm: str) -> None:
 
 def _failure(request: GuestCommand, result: GuestResult) -> str:
     lines = (result.stderr.strip() or result.stdout.strip()).splitlines()[-_LINES_TOLD:]
-    told = f": {' / '.join(lines)}" if lines else " and said nothing"
+    told = f": {' / '.join(lines)[-_LETTERS_TOLD:]}" if lines else " and said nothing"
     return f"{request.command[0]!r} ended with {result.rc} in VM {request.vm!r}{told}"

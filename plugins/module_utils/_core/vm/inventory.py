@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from ..errors import InvalidError
 from ..hypervisor import RUNNING, Hypervisor
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
@@ -17,23 +16,22 @@ from .describe import describe_record
 
 
 def read_hosts(hv: Hypervisor, uri: str, vm_pools: Collection[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the variables of each managed VM, and what was wrong with the VMs that were left out.
+    """Return the variables of each managed VM, and what is wrong with VMs and template versions that cannot be read.
 
     ``vm_pools`` limits the VMs to the members of these pools; empty, it lets all pass.
     """
-    vms, problems = [], []
-    for domain in hv.domains():
-        try:
-            record = domain_xml.record_of(domain)
-        except InvalidError as error:
-            problems.append(error.message)
-            continue
-        if record is not None and (not vm_pools or (record.vm_pool and record.vm_pool.name in vm_pools)):
-            vms.append(domain_xml.read(domain))
+    managed, damaged = domain_xml.managed_of(hv.domains())
+    vms = [
+        domain_xml.read(domain)
+        for domain, record in managed
+        if not vm_pools or (record.vm_pool and record.vm_pool.name in vm_pools)
+    ]
     vms.sort(key=lambda vm: _natural(vm.name))
     catalogue, hypervisor = Catalogue(hv), hv.host().name
     addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
-    return [_variables(vm, catalogue, uri, hypervisor, addresses.get(vm.name, {})) for vm in vms], problems
+    found = [_variables(vm, catalogue, uri, hypervisor, addresses.get(vm.name, {})) for vm in vms]
+    left_out = [f"{problem}; it is left out of the inventory" for problem in damaged.values()]
+    return found, [*left_out, *catalogue.problems]
 
 
 def _natural(name: str) -> list[str | int]:

@@ -11,7 +11,8 @@ from ..names import LATEST
 
 NAMESPACE = "https://golden.libvirt/vm/1"
 PREFIX = "golden"
-_FOREIGN = "https://golden.libvirt/vm/"
+ANY_NAMESPACE = "https://golden.libvirt/vm/"
+"""How the namespaces of all versions of this collection begin."""
 ET.register_namespace(PREFIX, NAMESPACE)
 
 
@@ -80,8 +81,9 @@ class Lease:
 class Payload:
     """The volume with the files that the VM is shown.
 
-    ``target`` is the drive that it is in (none of the type ``fw_cfg``), and ``drive`` tells whether the VM had that
-    before (``existing``) or got it for the payload (``added``).
+    ``target`` is the drive that it is in (none of the types ``fw_cfg`` and ``network``), and ``drive`` tells whether
+    the VM had that before (``existing``) or got it for the payload (``added``). One of the type ``network`` has the
+    ``url`` that the guest fetches it from, and the ``path`` of the volume, for the hook that has it served.
     """
 
     volume: str
@@ -91,6 +93,8 @@ class Payload:
     sha256: str
     target: str = ""
     drive: str = ""
+    url: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,7 @@ def to_element(record: Record) -> ET.Element:
         ET.SubElement(
             vm,
             _tag("payload"),
+            {"url": record.payload.url, "path": record.payload.path} if record.payload.url else {},
             volume=record.payload.volume,
             storage_pool=record.payload.storage_pool,
             type=record.payload.type,
@@ -230,7 +235,7 @@ def from_metadata(metadata: ET.Element | None, vm_name: str, uuid: str) -> Recor
         if element.tag == _tag("vm"):
             record = _record(element, vm_name)
             return record if record.vm in ("", uuid) else None
-        if element.tag.startswith("{" + _FOREIGN):
+        if element.tag.startswith("{" + ANY_NAMESPACE):
             raise InvalidError(
                 f"VM {vm_name!r} was made by another version of this collection (its metadata is {element.tag}); "
                 "use that version or a newer one for it"
@@ -254,12 +259,12 @@ def _record(vm: ET.Element, vm_name: str) -> Record:
             vm_pool=_pool_settings(vm.find(_tag("vm_pool"))),
             lease=_plain(Lease, vm.find(_tag("lease"))),
             payload=_plain(Payload, vm.find(_tag("payload"))),
-            detached_disk="" if detached is None else detached.text or "",
+            detached_disk="" if detached is None else _disk(detached.text or ""),
             stand_in="" if detached is None else detached.get("stand_in", ""),
             failed_starts=int(vm.get("failed_starts", "0")),
             vm=vm.get("uuid", ""),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, ET.ParseError) as error:
         raise InvalidError(
             f"the metadata of VM {vm_name!r} is damaged ({error}); look at it with 'virsh dumpxml {vm_name}' "
             "and mend it"
@@ -273,8 +278,14 @@ def _bool(element: ET.Element, name: str) -> bool:
     return value == "yes"
 
 
+def _disk(text: str) -> str:
+    if text and ET.fromstring(text).tag != "disk":
+        raise ValueError("detached_disk")
+    return text
+
+
 def _follows(value: str) -> str:
-    if value != LATEST and not value.isdecimal():
+    if value != LATEST and not (value.isdecimal() and int(value) >= 0):  # int also refuses what is endless
         raise ValueError(f"follows={value!r}")
     return value
 

@@ -13,11 +13,11 @@ from ..plan import Plan
 from ..template.catalog import Template, check_usable, read_template
 from ..template.manifest import Manifest
 from ..units import human_size
-from ..volume.volume_use import DiskUsers
 from .overlay import is_unwritten
-from .record import CREATE, REMOVE, SETTLE, Record, Root
+from .record import CREATE, REMOVE, SETTLE, Record
 from .root import LEAST_SPACE, check_root_size, find_template, plan_root
 from .root_switch import RootSwitch
+from .settle import check_previous_unused, plan_settle
 
 AS_BEFORE, YES, NO = "as_before", "yes", "no"
 KEEP, ROLLBACK = "keep", "rollback"
@@ -90,6 +90,15 @@ def plan_rolled_back(hv: Hypervisor, request: RestoreRequest) -> Plan:
     return _switch(hv, vm, request).plan_whole(record.previous, None)
 
 
+def plan_settled(hv: Hypervisor, name: str) -> Plan:
+    """Return the plan that deletes the previous root that the last restore of a VM kept.
+
+    It is none of the user's who may hold the VM, so it goes from a taken VM, too.
+    """
+    vm, _record = _look(hv, RestoreRequest(name, force_taken=True))
+    return plan_settle(hv, vm)
+
+
 # --- looking and deciding --------------------------------------------------------------------------------------------
 
 
@@ -110,7 +119,8 @@ def _look(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = None) ->
     if record.lease is not None and not request.force_taken:
         raise RefusedError(
             f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}; it is restored "
-            "when it is returned (vm_lease), or now with 'force_taken: true'"
+            "when it is returned (vm_lease), or now with 'force_taken: true'",
+            taken_by=record.lease.user,
         )
     if record.detached_disk or vm.root_disk is None:
         raise RefusedError(
@@ -138,23 +148,12 @@ def _check_possible(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequ
             "delete them first ('virsh snapshot-delete', 'virsh checkpoint-delete')"
         )
     if record.previous is not None:
-        _check_previous_unused(hv, vm, record.previous)
+        check_previous_unused(hv, vm, record.previous)
     if vm.domain.managed_save and not (request.force or record.stateless):
         raise RefusedError(
             f"VM {vm.name!r} has a managed save image, the memory of a guest on its present root; start and "
             "stop the VM "
             "to use it up, or set 'force: true' to drop it"
-        )
-
-
-def _check_previous_unused(hv: Hypervisor, vm: Vm, previous: Root) -> None:
-    """Refuse to go on when somebody has given the kept previous root, which is going to be used or deleted, to a VM."""
-    volume = hv.volume(previous.storage_pool, previous.volume)
-    users = DiskUsers.read(hv).of(volume) if volume is not None else []
-    if users:
-        raise RefusedError(
-            f"the previous root {previous.volume!r} of VM {vm.name!r} is in use by VM "
-            f"{', '.join(map(repr, users))}; detach it there first"
         )
 
 

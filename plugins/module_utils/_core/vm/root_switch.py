@@ -257,7 +257,10 @@ class RootSwitch:
     def _settle(self, after: Record) -> None:
         if not self._is_on(after.root):
             raise self._overtaken()
-        for root in after.pending.doomed if after.pending else ():
+        doomed = after.pending.doomed if after.pending else ()
+        if after.previous in doomed:
+            self._write(after.changed(previous=None))  # from here on nobody begins to go back to what is deleted now
+        for root in doomed:
             delete_root(self.hv, root)
         self._write(_settled(after))
 
@@ -291,7 +294,7 @@ class RootSwitch:
 
     def _check_unchanged(self, record: Record | None) -> None:
         """Stop when another task has restored the VM since we looked: ``record`` is what it has now."""
-        if record is None or (record.root, record.generation) != (self.record.root, self.record.generation):
+        if record is None or _place(record) != _place(self.record):
             raise self._overtaken()
         if record.payload != self.record.payload:
             raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
@@ -350,6 +353,11 @@ class RootSwitch:
         if not (self.was_running and self.runs_after):
             return 0.0
         return round(sum(phases.get(phase, 0.0) for phase in DOWN), 3)
+
+
+def _place(record: Record) -> tuple[Root, Root | None, int]:
+    """Return what every restore changes of a record."""
+    return record.root, record.previous, record.generation
 
 
 def _settled(record: Record) -> Record:

@@ -15,13 +15,14 @@ from ..payload.vm_payload import hand_over
 from ..permissions import may_start, may_stop, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
+from ..text import storable
 from ..volume.attachment import look
 from ..volume.data_volumes import grow_steps, plan_data_volumes
 from .describe import describe_vm, look_at_vm
 from .fresh_root import needs_restore, restore_request
-from .record import CREATE, SETTLE, Record
+from .record import CREATE, REMOVE, SETTLE, Record
 from .restore import KEEP, YES, RestoreRequest, plan_restore
-from .vm_creation import plan_completion, plan_creation
+from .vm_creation import health_steps, plan_completion, plan_creation
 from .vm_removal import plan_removal
 from .vm_request import ABSENT, STARTED, STOPPED, VmRequest, check_follows
 
@@ -29,6 +30,7 @@ from .vm_request import ABSENT, STARTED, STOPPED, VmRequest, check_follows
 def plan_vm(hv: Hypervisor, request: VmRequest) -> Plan:
     """Return the plan that brings a VM to what is wanted of it."""
     names.check_vm_name(request.name)
+    storable(request.description or "", f"description of VM {request.name!r}")
     domain = hv.domain(request.name)
     if request.state == ABSENT:
         return Plan({}, {}) if domain is None else plan_removal(hv, domain, request)
@@ -39,6 +41,8 @@ def plan_vm(hv: Hypervisor, request: VmRequest) -> Plan:
     record = vm.managed()
     if record.pending is not None and record.pending.job == CREATE:
         return plan_completion(hv, catalogue, request, vm, record)
+    if record.pending is not None and record.pending.job == REMOVE:
+        raise RefusedError(f"VM {vm.name!r} is being removed; run the task that removes it again (state: absent)")
     return _plan_change(hv, catalogue, request, vm, record)
 
 
@@ -50,7 +54,8 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
     wanted = _wanted_record(request, vm, record)
     xml = _wanted_xml(request, vm, wanted)
     steps, warnings = [], []
-    if domain_xml.canonical(xml) != domain_xml.canonical(vm.domain.xml):
+    described = request.description in (None, vm.description)  # blanks count in it, and in nothing else
+    if not described or domain_xml.canonical(xml) != domain_xml.canonical(vm.domain.xml):
         say, needs = f"change VM {vm.name!r}", may_write(vm.name)
         hardware = xml  # the steps that follow do the rest of what is going to be in ``xml``
         steps.append(Step(say, lambda: hv.define(hardware), lambda: hv.define(vm.domain.xml), needs=needs))
@@ -92,6 +97,7 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
         if vm.domain.active:
             raise RefusedError(f"VM {vm.name!r} is paused; go on with it ('virsh resume {vm.name}') or stop it first")
         steps.append(Step(f"start VM {vm.name!r}", lambda: hv.start(vm.name), needs=may_start(vm.name)))
+        steps += health_steps(hv, vm.name, request.health)
         state = RUNNING
     if request.state == STOPPED and vm.domain.active:
         if record.lease is not None:
@@ -133,7 +139,7 @@ def _restore_to_start(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, 
             f"VM {vm.name!r} is taken by {record.lease.user!r} since {record.lease.since}, and would be restored to be "
             "started: it loses what is on its root when its user takes it again, or returns it (vm_lease)"
         )
-    return replace(restore_request(vm), start=YES, root_size=request.size.storage)
+    return replace(restore_request(vm), start=YES, root_size=request.size.storage, health=request.health)
 
 
 def _check_unchangeable(catalogue: Catalogue, request: VmRequest, vm: Vm, record: Record) -> None:

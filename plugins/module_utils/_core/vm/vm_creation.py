@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from .. import names
 from ..errors import ExistsError, InvalidError, NotFoundError
-from ..hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor, Shutdown, StoragePool
+from ..hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown, StoragePool
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..names import LATEST
@@ -87,6 +87,14 @@ def plan_completion(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm
     return _Creation(hv, catalogue, request, new, record, defined=vm).plan()
 
 
+def health_steps(hv: Hypervisor, name: str, health: Health) -> list[Step]:
+    """Return the step that waits until a VM that was started is up; none where nothing is to be waited for."""
+    if health.check == "none" and not health.stable_for:
+        return []
+    say = f"wait until VM {name!r} is healthy ({health.check})"
+    return [Step(say, lambda: hv.wait_healthy(name, health))]
+
+
 class _Creation:
     """One VM in the making.
 
@@ -128,19 +136,22 @@ class _Creation:
             steps += data.steps
             predicted = domain_xml.read(replace(predicted.domain, xml=data.xml))
         cleaning: tuple[Step, ...] = ()
+        warnings: tuple[str, ...] = ()
         if request.payload is not None:
             handing = hand_over(self.hv, predicted, None, request.payload)
             steps += handing.steps
-            cleaning = handing.cleaning
+            cleaning, warnings = handing.cleaning, tuple(handing.warnings)
             predicted = domain_xml.read(replace(predicted.domain, xml=handing.xml))
         if request.autostart:
             say = f"let VM {name!r} start with its host"
             steps.append(Step(say, lambda: self.hv.set_autostart(name, True), needs=may_write(name)))
         if request.state == STARTED:
             steps.append(Step(f"start VM {name!r}", lambda: self.hv.start(name), self._stop, needs=may_start(name)))
+            steps += health_steps(self.hv, name, request.health)
         state = RUNNING if request.state == STARTED else SHUT_OFF
         after = domain_xml.read(replace(predicted.domain, state=state))
-        return Plan({}, describe_vm(after, self.catalogue), (*steps, *cleaning), look=look_at_vm(self.hv, name))
+        described = describe_vm(after, self.catalogue)
+        return Plan({}, described, (*steps, *cleaning), warnings, look=look_at_vm(self.hv, name))
 
     def _xml(self, virt_type: str, record: Record) -> str:
         request = self.request
@@ -184,8 +195,8 @@ class _Creation:
         volume = make_root(self.hv, self.new)
         if volume.path != self.new.path:
             raise InvalidError(f"libvirt put volume {volume.name!r} at {volume.path} and not at {self.new.path}")
+        self.complete = True  # before it is: a call can do its work and yet fail
         self.hv.set_metadata(self.request.name, to_text(self.record.changed(pending=None)))
-        self.complete = True
 
     def _delete_root(self) -> None:
         if self._is_ours():

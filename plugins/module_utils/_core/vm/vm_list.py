@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..hypervisor import Domain, Hypervisor
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
+from ..listing import Listing
 from ..payload.payload import describe_payload_of
 from ..template.catalog import Catalogue
 from ..vm_pool.vm_pool_members import describe_pool, is_prestarted, members_of
@@ -42,16 +42,13 @@ class Filters:
         return self.outdated is None or self.outdated == catalogue.outdated(record)
 
 
-def list_vms(hv: Hypervisor, filters: Filters) -> list[dict[str, Any]]:
+def list_vms(hv: Hypervisor, filters: Filters) -> Listing:
     """Return the VMs of ours that pass the filters, with their addresses."""
     catalogue = Catalogue(hv)
-    vms = []
-    for domain in hv.domains():
-        record = domain_xml.record_of(domain)
-        if record is not None and filters.pass_(domain, record, catalogue):
-            vms.append(domain_xml.read(domain))
+    managed, damaged = domain_xml.managed_of(hv.domains())
+    vms = [domain_xml.read(domain) for domain, record in managed if filters.pass_(domain, record, catalogue)]
     addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
-    return [
+    found = [
         {
             **describe_vm(vm, catalogue),
             "taken": vm.managed().lease is not None,
@@ -62,6 +59,7 @@ def list_vms(hv: Hypervisor, filters: Filters) -> list[dict[str, Any]]:
         }
         for vm in vms
     ]
+    return Listing(found, [*damaged.values(), *catalogue.problems])
 
 
 def _live(hv: Hypervisor, vm: Vm) -> str | None:
@@ -69,8 +67,10 @@ def _live(hv: Hypervisor, vm: Vm) -> str | None:
     return hv.live_xml(vm.name) if vm.managed().payload is not None and vm.domain.active else None
 
 
-def list_pools(hv: Hypervisor, vm_pool: str | None) -> list[dict[str, Any]]:
+def list_pools(hv: Hypervisor, vm_pool: str | None) -> Listing:
     """Return all pools by name, or only the one of that name."""
     catalogue = Catalogue(hv)
-    pools = members_of(hv.domains())
-    return [describe_pool(name, members, catalogue) for name, members in pools.items() if vm_pool in (None, name)]
+    domains = hv.domains()
+    pools = members_of(domains)
+    found = [describe_pool(name, members, catalogue) for name, members in pools.items() if vm_pool in (None, name)]
+    return Listing(found, [*domain_xml.managed_of(domains)[1].values(), *catalogue.problems])

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from .. import names
-from ..errors import RefusedError
+from ..errors import DeniedError, NotFoundError, RefusedError
 from ..hypervisor import Domain, Hypervisor, Shutdown, Volume
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
-from ..payload.payload_volume import payload_volumes
-from ..permissions import may_delete_volume, may_stop, may_undefine
+from ..permissions import may_delete_volume, may_stop, may_undefine, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
+from ..vm_pool.vm_claim import change_record, read_record
 from ..volume.volume_use import DiskUsers, own_volumes
 from .describe import describe_vm
-from .record import Record
+from .record import REMOVE, Pending, Record, to_text
 from .vm_request import VmRequest
+
+Volumes = dict[str, list[tuple[str, str]]]
+"""Storage pool and name of volumes, by the VM that they are called after."""
+
+
+def named_after_vms(hv: Hypervisor) -> Volumes:
+    """Return the roots and payloads in all active storage pools that the user may look into."""
+    found: Volumes = {}
+    for pool in hv.storage_pools():
+        if pool.active:
+            with suppress(DeniedError, NotFoundError, RefusedError):  # the last two: it was stopped a moment ago
+                for name in hv.volume_names(pool.name):
+                    vm = names.root_vm(name) or names.payload_vm(name)
+                    if vm:
+                        found.setdefault(vm, []).append((pool.name, name))
+    return found
 
 
 def plan_removal(
@@ -25,10 +42,14 @@ def plan_removal(
     request: VmRequest,
     users: DiskUsers | None = None,
     catalogue: Catalogue | None = None,
+    *,
+    named: Volumes | None = None,
+    reserved: bool = False,
 ) -> Plan:
     """Return the plan that removes a VM; its data volumes stay unless told otherwise.
 
-    ``users`` and ``catalogue`` spare who removes many VMs looking at all VMs and templates for each.
+    ``users``, ``catalogue`` and ``named`` spare who removes many VMs looking at all VMs, templates and volumes for
+    each. They make the reservations of all of them first, and say that the VM is ``reserved``.
     """
     vm = domain_xml.read(domain)
     record = vm.managed()
@@ -42,12 +63,12 @@ def plan_removal(
             f"VM {vm.name!r} has snapshots or checkpoints ({', '.join(snapshots)}); delete them first "
             "('virsh snapshot-delete', 'virsh checkpoint-delete')"
         )
-    doomed = _own_volumes(hv, vm, record)
+    doomed = _own_volumes(hv, vm, record, named_after_vms(hv) if named is None else named)
     data = _data_volumes(hv, vm, doomed)
     if request.delete_data_volumes:
         doomed, data = doomed + data, []
     _check_only_ours(vm, doomed, DiskUsers.read(hv) if users is None else users)
-    steps = []
+    steps = [] if reserved else reservation(hv, vm)
     if domain.active:
         shutdown = Shutdown(timeout=request.wait_timeout)
         say, needs = f"stop VM {vm.name!r}", may_stop(vm.name)
@@ -67,7 +88,35 @@ def plan_removal(
     )
 
 
-def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[Volume]:
+def reservation(hv: Hypervisor, vm: Vm) -> list[Step]:
+    """Return the step after which a VM is seen to be going, and nobody can take it; none where that was done before."""
+    before = vm.managed().pending
+    if not vm.domain.persistent or (before is not None and before.job == REMOVE):
+        return []
+
+    def reserve(record: Record) -> Record:
+        if record.lease is not None:
+            raise RefusedError(f"VM {vm.name!r} was taken by {record.lease.user!r} meanwhile; run this task again")
+        doomed = before.doomed if before is not None else ()
+        return record.changed(pending=Pending(REMOVE, vm.domain.active, doomed))
+
+    def give_up(record: Record) -> Record:
+        going = record.pending is not None and record.pending.job == REMOVE
+        return record.changed(pending=before) if going else record
+
+    say = f"note that VM {vm.name!r} is being removed"
+    return [Step(say, lambda: _change(hv, vm, reserve), lambda: _change(hv, vm, give_up), needs=may_write(vm.name))]
+
+
+def _change(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) -> None:
+    """Change the record of a VM, as it is at that moment; only members of pools can be taken just then."""
+    if vm.managed().vm_pool is not None:
+        change_record(hv, vm.name, vm.domain.uuid, change)
+    else:
+        hv.set_metadata(vm.name, to_text(change(read_record(hv, vm.name))))
+
+
+def _own_volumes(hv: Hypervisor, vm: Vm, record: Record, named: Volumes) -> list[Volume]:
     """Return the volumes that are the VM's alone: its roots, those of runs that died, its payload.
 
     A root that was detached is a data volume: it is not among them.
@@ -75,11 +124,10 @@ def _own_volumes(hv: Hypervisor, vm: Vm, record: Record) -> list[Volume]:
     own = own_volumes(record)
     if record.detached_disk or vm.root_disk is None:
         own.pop(0)
-    for name in hv.volume_names(record.root.storage_pool):
+    for pool, name in named.get(vm.name, ()):
         number = names.root_generation(vm.name, name)
-        if number is not None and number > record.generation:
-            own.append((record.root.storage_pool, name))
-    own += payload_volumes(hv, vm.name)
+        if number is None or (pool == record.root.storage_pool and number > record.generation):
+            own.append((pool, name))
     found = [hv.volume(*key) for key in dict.fromkeys(own)]
     return [volume for volume in found if volume is not None]
 

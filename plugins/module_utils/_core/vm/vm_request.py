@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import InvalidError
+from ..hypervisor import Health
 from ..libvirt_xml.domain_xml import Network
 from ..payload.payload import PayloadRequest
 from .record import PoolSettings
@@ -52,6 +53,8 @@ class VmRequest:
     vm_pool: PoolSettings | None = None
     template_storage_pool: str | None = None
     payload: PayloadRequest | None = None
+    health: Health = field(default_factory=Health)
+    """What is waited for when the task starts the VM."""
 
 
 def check_follows(request: VmRequest) -> None:

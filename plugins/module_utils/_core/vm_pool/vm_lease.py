@@ -25,7 +25,7 @@ from ..vm.fresh_root import needs_restore, restore_request
 from ..vm.record import Lease, from_text, to_text
 from ..vm.restore import plan_restore
 from .vm_claim import as_user, claim_on, read_record
-from .vm_pool_members import Member, members_of, settings_of
+from .vm_pool_members import Member, damaged_members, members_of, settings_of
 from .vm_prestart import did_not_come_up, missing, refill, start_fresh, tell, wait_up
 
 ATTEMPTS = 3
@@ -47,7 +47,12 @@ class LeaseRequest:
 
 def plan_taken(hv: Hypervisor, request: LeaseRequest) -> Plan:
     """Return the plan that hands a VM of the pool to the user."""
-    return _Taking(hv, request, check_user(request.user or "")).plan()
+    return with_damaged(hv, request, _Taking(hv, request, check_user(request.user or "")).plan())
+
+
+def with_damaged(hv: Hypervisor, request: LeaseRequest, plan: Plan) -> Plan:
+    """Return the plan with a warning of each member of the pool that cannot be read."""
+    return replace(plan, warnings=(*plan.warnings, *damaged_members(hv.domains(), request.vm_pool)))
 
 
 def check_user(user: str) -> str:

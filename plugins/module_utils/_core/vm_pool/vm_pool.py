@@ -16,16 +16,19 @@ from ..payload.vm_payload import Handing, hand_over
 from ..permissions import may_start, may_write
 from ..plan import Phases, Plan, Step
 from ..template.catalog import Catalogue, check_usable
-from ..vm.record import CREATE, REMOVE, Pending, PoolSettings, Record
+from ..vm.record import CREATE, PoolSettings, Record
 from ..vm.root import find_template
 from ..vm.vm import plan_vm
 from ..vm.vm_creation import Origin, find_origin, plan_creation
-from ..vm.vm_removal import plan_removal
+from ..vm.vm_removal import named_after_vms, plan_removal, reservation
 from ..vm.vm_request import ABSENT, PRESENT, Size, VmRequest
 from ..volume.volume_use import DiskUsers
 from .vm_claim import change_record
-from .vm_pool_members import Member, describe_pool, members_of, settings_of
+from .vm_pool_members import Member, damaged_members, describe_pool, members_of, settings_of
 from .vm_prestart import RANK_OF_NEW, rank, refill, startable, tell
+
+MOST = 10_000
+"""Members that a pool can have: more were a slip, and planning them would take all memory."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ def plan_vm_pool(hv: Hypervisor, request: VmPoolRequest) -> Plan:
     """Return the plan that brings a pool to what is wanted of it."""
     names.check_vm_name(request.vm_pool)
     domains = hv.domains()
+    damaged = damaged_members(domains, request.vm_pool)
+    if damaged:
+        raise InvalidError(
+            f"VM pool {request.vm_pool!r} cannot be changed, as one of its VMs cannot be read: {damaged[0]}"
+        )
     members = members_of(domains).get(request.vm_pool, [])
     if request.state == ABSENT:
         return _plan_removal(hv, request, members)
@@ -79,34 +87,14 @@ def _plan_removal(hv: Hypervisor, request: VmPoolRequest, members: list[Member])
 def _removal_steps(hv: Hypervisor, request: VmPoolRequest, members: list[Member], catalogue: Catalogue) -> list[Step]:
     if not members:
         return []
-    users = DiskUsers.read(hv)
+    users, named = DiskUsers.read(hv), named_after_vms(hv)
     reserving: list[Step] = []
     removing: list[Step] = []
     for member in members:
         remove = VmRequest(member.name, ABSENT, wait_timeout=request.wait_timeout)
-        if not member.going:
-            reserving.append(_reservation(hv, member))
-        removing += plan_removal(hv, member.vm.domain, remove, users, catalogue).steps
+        reserving += reservation(hv, member.vm)
+        removing += plan_removal(hv, member.vm.domain, remove, users, catalogue, named=named, reserved=True).steps
     return [*reserving, *removing]
-
-
-def _reservation(hv: Hypervisor, member: Member) -> Step:
-    """Return the step after which nobody can take a member that is going to be removed."""
-
-    def reserve(record: Record) -> Record:
-        if record.lease is not None:
-            raise RefusedError(f"VM {member.name!r} was taken by {record.lease.user!r} meanwhile; run this task again")
-        return record.changed(pending=Pending(REMOVE, member.vm.domain.active))
-
-    def give_up(record: Record) -> Record:
-        return record.changed(pending=member.record.pending) if record.pending != member.record.pending else record
-
-    return Step(
-        f"keep users from taking VM {member.name!r}",
-        lambda: change_record(hv, member.name, member.uuid, reserve),
-        lambda: change_record(hv, member.name, member.uuid, give_up),
-        needs=may_write(member.name),
-    )
 
 
 class _PoolChange:
@@ -148,7 +136,7 @@ class _PoolChange:
             before,
             self._after(staying, creations, starting),
             tuple(steps),
-            warnings=self._warnings(staying),
+            warnings=(*self._warnings(staying), *(told for handing in handings for told in handing.warnings)),
             look=self._look,
             facts=self._facts(leaving, creations),
             tells=lambda: tell(self.not_started),
@@ -171,6 +159,8 @@ class _PoolChange:
         for option, value in (("count", request.count), ("prestarted", request.prestarted)):
             if value is not None and value < 0:
                 raise InvalidError(f"{option}: {value} is less than 0")
+        if request.count is not None and request.count > MOST:
+            raise InvalidError(f"count: {request.count} is more than the {MOST} VMs that a pool can have")
         if request.count == 0:
             raise InvalidError(
                 f"count: a VM pool has members; use 'state: absent' to remove VM pool {request.vm_pool!r}"
@@ -361,6 +351,9 @@ class _PoolChange:
         for member in after["members"]:
             if member["name"] in starting:
                 member["state"] = RUNNING
+                if member["outdated"]:  # it is restored to be started
+                    member.update(template_version=after["wanted_version"], outdated=False)
+        after["outdated"] = [member["name"] for member in after["members"] if member["outdated"]]
         after["members"].sort(key=lambda member: _number(member["name"]))
         after["free"].sort(key=_number)
         after["running"] = [member["name"] for member in after["members"] if member["state"] == RUNNING]

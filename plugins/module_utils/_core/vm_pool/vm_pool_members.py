@@ -12,7 +12,7 @@ from ..hypervisor import RUNNING, SHUT_OFF, Domain
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..template.catalog import Catalogue
-from ..vm.record import NAMESPACE, REMOVE, PoolSettings, Record
+from ..vm.record import REMOVE, PoolSettings, Record
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,21 @@ def is_prestarted(vm: Vm) -> bool:
 
 
 def members_of(domains: Iterable[Domain]) -> dict[str, list[Member]]:
-    """Return the members of all pools among these domains, by number."""
+    """Return the members of all pools among these domains, by number; those that cannot be read are left out."""
     pools: dict[str, list[Member]] = {}
-    for domain in domains:
-        if NAMESPACE not in domain.xml:
-            continue
-        vm = domain_xml.read(domain)
-        if vm.record is not None and vm.record.vm_pool is not None:
-            pools.setdefault(vm.record.vm_pool.name, []).append(Member(vm, vm.record))
+    for domain, record in domain_xml.managed_of(domains)[0]:
+        if record.vm_pool is not None:
+            pools.setdefault(record.vm_pool.name, []).append(Member(domain_xml.read(domain), record))
     for members in pools.values():
         members.sort(key=lambda member: member.number)
     return dict(sorted(pools.items()))
+
+
+def damaged_members(domains: Iterable[Domain], vm_pool: str) -> list[str]:
+    """Return what is wrong with the VMs that by their names are members of a pool, and that cannot be read."""
+    _managed, damaged = domain_xml.managed_of(domains)
+    named = re.compile(re.escape(vm_pool) + "-[0-9]+")
+    return [problem for name, problem in damaged.items() if named.fullmatch(name)]
 
 
 def describe_pool(name: str, members: list[Member], catalogue: Catalogue) -> dict[str, Any]:

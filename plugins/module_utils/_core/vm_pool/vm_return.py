@@ -16,7 +16,7 @@ from ..vm.fresh_root import finish_restore, needs_restore, no_clock, restore_req
 from ..vm.record import to_text
 from ..vm.restore import RestoreRequest, plan_restore
 from .vm_claim import as_user, claim_on, read_record
-from .vm_lease import LeaseRequest, describe_lease, find_members, named, refill_steps
+from .vm_lease import LeaseRequest, describe_lease, find_members, named, refill_steps, with_damaged
 from .vm_pool_members import Member
 from .vm_prestart import missing, tell
 
@@ -35,7 +35,7 @@ def plan_returned(hv: Hypervisor, request: LeaseRequest) -> Plan:
             facts=lambda phases: {"vm": {}, "not_started": not_started},
             tells=lambda: tell(not_started),
         )
-    return _Return(hv, request, members, member, not_started).plan()
+    return with_damaged(hv, request, _Return(hv, request, members, member, not_started).plan())
 
 
 def _returning(members: list[Member], request: LeaseRequest) -> Member | None:

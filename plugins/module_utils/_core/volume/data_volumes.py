@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import ExistsError, InvalidError, RefusedError
@@ -13,7 +14,7 @@ from ..plan import Step
 from ..units import human_size
 from ..vm.vm_request import WantedVolume
 from .allocation import Allocation, NewVolume, data_format
-from .attach_steps import attach_steps, take_back
+from .attach_steps import attach_steps, claimed, take_back
 from .attachment import Attachment, AttachRequest, Place, choose, volume_of
 from .volume_use import DiskUsers
 
@@ -84,7 +85,7 @@ class _Taking:
         self.allocation = allocation
         self.wanted = wanted
         self.found = allocation.find(wanted.size)
-        self.created: Volume | None = None
+        self.created: list[Volume] = []
         self.attachment: Attachment | None = None
         self.expected = self._attachment(self._expected_volume())
 
@@ -111,7 +112,8 @@ class _Taking:
 
     def _attach(self, found: Volume | NewVolume) -> None:
         if isinstance(found, NewVolume):
-            volume = self.created = self.allocation.create(found)
+            volume = self.allocation.create(found)
+            self.created.append(volume)
         else:
             volume = found
         self.attachment = self._attachment(volume)
@@ -121,8 +123,11 @@ class _Taking:
     def _give_back(self) -> None:
         if self.attachment is not None:
             take_back(self.hv, self.place.vm.name, self.attachment.volume, self.attachment.target)
-        if self.created is not None and not DiskUsers.read(self.hv).of(self.created):
-            self.hv.delete_volume(self.created.storage_pool, self.created.name)
+        for volume in self.created:
+            # Another task may have claimed it to give it to its VM: then it is that one's.
+            with suppress(ExistsError), claimed(self.hv, volume, self.place.vm.name):
+                if not DiskUsers.read(self.hv).of(volume):
+                    self.hv.delete_volume(volume.storage_pool, volume.name)
 
     def _attachment(self, volume: Volume) -> Attachment:
         request = AttachRequest(

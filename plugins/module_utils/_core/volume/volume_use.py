@@ -25,20 +25,23 @@ class DiskUsers:
     _vms: dict[_Source, set[str]] = field(default_factory=dict)
     _roots: dict[tuple[str, str], str] = field(default_factory=dict)
     _kept: dict[tuple[str, str], str] = field(default_factory=dict)
+    _damaged: list[str] = field(default_factory=list)
+    """VMs of ours whose records cannot be read: what is theirs is told by its name."""
 
     @classmethod
     def read(cls, hv: Hypervisor) -> DiskUsers:
         """Look at all VMs."""
-        users = cls()
-        for domain in hv.domains():
-            vm = domain_xml.read(domain)
+        domains = hv.domains()
+        managed, damaged = domain_xml.managed_of(domains)
+        users = cls(_damaged=list(damaged))
+        for domain in domains:
             live = hv.live_xml(domain.name) if domain.active else None
-            for disk in (*vm.disks, *(domain_xml.disks_of(live) if live else ())):
+            for disk in (*domain_xml.disks_of(domain.xml), *(domain_xml.disks_of(live) if live else ())):
                 users._vms.setdefault(_source(disk), set()).add(domain.name)
-            if vm.record is not None:
-                root, *kept = own_volumes(vm.record)
-                users._roots[root] = domain.name
-                users._kept.update(dict.fromkeys(kept, domain.name))
+        for domain, record in managed:
+            root, *kept = own_volumes(record)
+            users._roots[root] = domain.name
+            users._kept.update(dict.fromkeys(kept, domain.name))
         return users
 
     def of(self, volume: Volume, besides: str = "") -> list[str]:
@@ -52,7 +55,8 @@ class DiskUsers:
 
     def keeper(self, volume: Volume) -> str:
         """Return the VM that keeps a volume without having it at a disk: a root to go back to, or a payload."""
-        return self._kept.get((volume.storage_pool, volume.name), "")
+        kept = self._kept.get((volume.storage_pool, volume.name), "")
+        return kept or next((vm for vm in self._damaged if names.is_own_volume_of(vm, volume.name)), "")
 
     def root_of(self, volume: Volume) -> str:
         """Return the VM whose root a volume is, attached or detached."""
@@ -140,7 +144,13 @@ def check_attachable(hv: Hypervisor, volume: Volume, vm: str, users: DiskUsers) 
             f"volume {volume.name!r} backs {', '.join(repr(other.name) for other in above)}, which a change to it "
             "would destroy; make a copy of the volume ('virsh vol-clone'), or delete those first"
         )
-    check_readable(hv, volume)
+    for below in check_readable(hv, volume)[1:]:
+        others = users.of(below)
+        if others:  # a guest can make its disk look like an overlay, to read another one's when it gets it again
+            raise RefusedError(
+                f"volume {volume.name!r} lies on {below.name!r}, which is a disk of VM {', '.join(map(repr, others))}, "
+                "and lets another VM read that; convert it to a stand-alone one ('qemu-img convert')"
+            )
 
 
 def check_unused(volume: Volume, vm: str, users: DiskUsers) -> None:
@@ -158,31 +168,37 @@ def check_unused(volume: Volume, vm: str, users: DiskUsers) -> None:
         )
 
 
-def check_readable(hv: Hypervisor, volume: Volume) -> None:
-    """Refuse a volume that QEMU cannot read, or in which it would find the names of other files to read."""
+def check_readable(hv: Hypervisor, volume: Volume) -> list[Volume]:
+    """Return a volume and those that back it, top first; refuse one that QEMU cannot read, or in which it would find
+    the names of other files to read."""
     if volume.type not in ("file", "block"):
         raise RefusedError(
             f"volume {volume.name!r} is of the type {volume.type!r}; only files and block devices can be attached"
         )
     if volume.type == "block":
-        return
+        return [volume]
     if volume.format not in _READABLE:
         raise RefusedError(
             f"volume {volume.name!r} is in the format {volume.format!r}, which a VM cannot use as a disk; convert it "
             f"first, for example with 'qemu-img convert -O qcow2 {volume.name} {volume.name}.qcow2'"
         )
-    below: Volume | None = volume
-    while below is not None:
-        if below.type == "file" and below.format == "qcow2":
-            head = hv.read_volume(below.storage_pool, below.name, image_format.QCOW2_HEADER)
-            image_format.check_self_contained(head, f"volume {below.name!r}")
-        path = below.backing_path
-        below = hv.volume_at(path) if path else None
-        if path and below is None:
+    chain = [volume]
+    while True:
+        lowest = chain[-1]
+        if lowest.type == "file" and lowest.format == "qcow2":
+            head = hv.read_volume(lowest.storage_pool, lowest.name, image_format.QCOW2_HEADER)
+            image_format.check_self_contained(head, f"volume {lowest.name!r}")
+        if not lowest.backing_path:
+            return chain
+        below = hv.volume_at(lowest.backing_path)
+        if below is None:
             raise RefusedError(
-                f"volume {volume.name!r} lies on {path}, which is no volume of an active storage pool; "
+                f"volume {volume.name!r} lies on {lowest.backing_path}, which is no volume of an active storage pool; "
                 "start the storage pool that has it, or convert the volume to a stand-alone one ('qemu-img convert')"
             )
+        if below in chain:
+            raise RefusedError(f"volume {volume.name!r} lies on {below.name!r}, which lies on itself; delete them")
+        chain.append(below)
 
 
 def _source(disk: Disk) -> _Source:

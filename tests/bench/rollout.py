@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""What a rollout of running guests costs: our playbook, beside a straightforward playbook with community.libvirt and a
+bare script.
+
+    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [VMS [BATCH ...]]
+
+Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
+waits for the guest agent of each. The guests are tiny; without KVM most of the time is theirs. Ours also plans, checks
+and can take back. community.libvirt comes from PyPI, into an environment of its own:
+
+    bash -c 'source scripts/lib.sh; make_venv "$CACHE/community" "$(newest_python)" ansible lxml libvirt-python'
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import libvirt
+import libvirt_qemu
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import bare
+from measure import Figure, seconds, show
+
+from support.fixtures import REPOSITORY, Site, build_guest, made_site
+from support.modules import run_module
+from support.playbooks import Controller, Run
+from support.virsh import in_guest, virsh, wait_for_guest
+
+BARE_LIMIT, COMMUNITY_LIMIT = 1.1, 0.67
+COMMUNITY = REPOSITORY / ".cache" / "community" / "bin" / "ansible-playbook"
+PLAYBOOK = r"""
+- name: Give VMs fresh roots
+  hosts: all
+  connection: local
+  gather_facts: false
+  serial: "{{ batch }}"
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+    old: "{{ definition.get_xml | regex_search('[^\\']+\\.root\\.[0-9]+\\.qcow2(?=\\'/>)') }}"
+    number: "{{ old | regex_search('[0-9]+(?=\\.qcow2)') | int }}"
+    new: "{{ old | regex_replace('[0-9]+\\.qcow2$', (number | int + 1) ~ '.qcow2') }}"
+    changed_xml: >-
+      {{ definition.get_xml | replace('.root.' ~ number ~ '.qcow2', '.root.' ~ (number | int + 1) ~ '.qcow2')
+         | replace('generation="' ~ number, 'generation="' ~ (number | int + 1)) }}
+  tasks:
+    - name: Shut it down # and ask again: early in its boot a guest does not listen
+      community.libvirt.virt:
+        name: "{{ inventory_hostname }}"
+        state: shutdown
+      register: down
+      until: down is not changed
+      retries: 300
+      delay: 1
+
+    - name: Read the definition
+      community.libvirt.virt:
+        name: "{{ inventory_hostname }}"
+        command: get_xml
+      register: definition
+
+    - name: Make the new root
+      ansible.builtin.command:
+        cmd: qemu-img create -q -f qcow2 -F qcow2 -b {{ image }} {{ new }}
+        creates: "{{ new }}"
+
+    - name: Give it the new root
+      community.libvirt.virt:
+        command: define
+        xml: "{{ changed_xml }}"
+
+    - name: Start it
+      community.libvirt.virt:
+        name: "{{ inventory_hostname }}"
+        state: running
+
+    - name: Wait for its guest agent
+      ansible.builtin.command:
+        argv: [virsh, -c, "qemu:///system", qemu-agent-command, "{{ inventory_hostname }}", '{"execute": "guest-ping"}']
+      register: ping
+      until: ping.rc == 0
+      retries: 300
+      delay: 1
+      changed_when: false
+
+    - name: Remove the old root
+      ansible.builtin.file:
+        path: "{{ old }}"
+        state: absent
+"""
+"""A straightforward playbook. The names of roots are those that our metadata have, so that all can use the same VMs."""
+
+
+@dataclass
+class Rollouts:
+    """Rollouts of the same VMs, each to the image that they are not on."""
+
+    site: Site
+    vms: list[str]
+    folder: Path
+
+    def ours(self, batch: int) -> float:
+        """Return the seconds of our playbook; it goes to a version made before, which shares one of the two images."""
+        version = self._other()
+        pool, source = dict(storage_pool=self.site.storage_pool), {"version": str(version)}
+        run_module("template_version", template="web", source=source, version_name=str(uuid4()), **pool)
+        words = dict(rollout_serial=str(batch), rollout_shadow_boot="false", rollout_keep_previous="false")
+        controller = Controller(self.folder)
+        runs: list[Run] = []
+        taken = seconds(lambda: runs.append(controller.play("rollout", rollout_vm_pool=self.vms[0][:-2], **words)))
+        assert runs[0].rc == 0, runs[0].output
+        self._check(version)
+        return taken
+
+    def community(self, batch: int) -> float:
+        """Return the seconds of the playbook with community.libvirt."""
+        version = self._other()
+        inventory = self.folder / "community.ini"
+        inventory.write_text("".join(f"{vm}\n" for vm in self.vms))
+        playbook = self.folder / "community.yml"
+        playbook.write_text(PLAYBOOK)
+        variables = json.dumps({"batch": batch, "image": f"{self.site.folder}/web.v{version}.qcow2"})
+        command = [COMMUNITY, "-i", inventory, playbook, "-e", variables]
+        runs: list[subprocess.CompletedProcess[str]] = []
+        play = partial(subprocess.run, command, check=False, capture_output=True, text=True, cwd=self.folder)
+        taken = seconds(lambda: runs.append(play()))
+        assert runs[0].returncode == 0, runs[0].stdout + runs[0].stderr
+        virsh("pool-refresh", self.site.storage_pool)  # the playbook works behind libvirt's back
+        self._check(version)
+        return taken
+
+    def script(self, batch: int) -> float:
+        """Return the seconds of the bare script."""
+        version = self._other()
+        image = self.site.folder / f"web.v{version}.qcow2"
+
+        def roll() -> None:
+            connection = libvirt.open(bare.URI)
+            for first in range(0, len(self.vms), batch):
+                bare.roll(connection, libvirt_qemu, self.site.storage_pool, image, self.vms[first : first + batch])
+
+        taken = seconds(roll)
+        self._check(version)
+        return taken
+
+    def _other(self) -> int:
+        return 3 - int(in_guest(self.vms[0], "cat /etc/golden-version"))
+
+    def _check(self, version: int) -> None:
+        assert {in_guest(vm, "cat /etc/golden-version") for vm in self.vms} == {str(version)}
+
+
+def figures(count: int, batches: list[int]) -> Iterator[Figure]:
+    """Measure with so many VMs, in batches of these sizes."""
+    with made_site() as site, tempfile.TemporaryDirectory() as folder:
+        for version in ("1", "2"):
+            image = shutil.copy(build_guest(version), site.folder.parent)
+            run_module(
+                "template_version",
+                template="web",
+                create_base=True,
+                storage_pool=site.storage_pool,
+                source={"path": image},
+                hardware={"memory": "128MiB", "graphics": "none", "networks": []},
+            )
+        pool = dict(vm_pool=site.vm("desk"), template="web", count=count, prestarted=count)
+        run_module("vm_pool", storage_pools=[site.storage_pool], **pool)
+        vms = [site.vm(f"desk-{number}") for number in range(1, count + 1)]
+        for vm in vms:
+            wait_for_guest(vm)
+        rollouts = Rollouts(site, vms, Path(folder))
+        for batch in batches:
+            script, ours = rollouts.script(batch), rollouts.ours(batch)
+            what, cost = f"rollout of {count} running guests, batches of {batch}", f"{ours / count:.1f} s per VM"
+            yield Figure(what, cost, f"bare script, {script / count:.1f} s", ours / script, BARE_LIMIT)
+            if COMMUNITY.exists():
+                community = rollouts.community(batch)
+                beside = f"playbook with community.libvirt, {community / count:.1f} s"
+                yield Figure(what, cost, beside, ours / community, COMMUNITY_LIMIT)
+
+
+def main() -> int:
+    """Measure and print."""
+    count, *batches = map(int, sys.argv[1:] or ("8",))
+    return show(figures(count, batches or [1, 2, 4]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
