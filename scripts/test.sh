@@ -161,7 +161,7 @@ stage_oldest_python() {
     return
   fi
   # no ansible-core for controllers runs on it, so: the tests that need neither ansible nor libvirt
-  files=$(grep -rLE '_runner|_hypervisor|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
+  files=$(grep -rLE '_runner|_hypervisor|support\.(in_memory|modules)|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
   make_venv "$CACHE/oldest-python" "$python" pytest hypothesis PyYAML pycdlib pyfatfs
   xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
 }

@@ -179,14 +179,20 @@ def figures(count: int, batches: list[int]) -> Iterator[Figure]:
         for vm in vms:
             wait_for_guest(vm)
         rollouts = Rollouts(site, vms, Path(folder))
+        others = {"bare script": (rollouts.script, BARE_LIMIT)}
+        if COMMUNITY.exists():
+            others["playbook with community.libvirt"] = (rollouts.community, COMMUNITY_LIMIT)
         for batch in batches:
-            script, ours = rollouts.script(batch), rollouts.ours(batch)
-            what, cost = f"rollout of {count} running guests, batches of {batch}", f"{ours / count:.1f} s per VM"
-            yield Figure(what, cost, f"bare script, {script / count:.1f} s", ours / script, BARE_LIMIT)
-            if COMMUNITY.exists():
-                community = rollouts.community(batch)
-                beside = f"playbook with community.libvirt, {community / count:.1f} s"
-                yield Figure(what, cost, beside, ours / community, COMMUNITY_LIMIT)
+            # there and back again, so that a machine that becomes quieter favours nobody
+            order = [rollouts.ours, *(call for call, _limit in others.values())]
+            taken = dict.fromkeys(order, 0.0)
+            for call in (*order, *reversed(order)):
+                taken[call] += call(batch) / 2 / count
+            ours = taken[rollouts.ours]
+            for name, (call, limit) in others.items():
+                what = f"rollout of {count} running guests, batches of {batch}"
+                beside = f"{name}, {taken[call]:.1f} s"
+                yield Figure(what, f"{ours:.1f} s per VM", beside, ours / taken[call], limit)
 
 
 def main() -> int:

@@ -294,3 +294,26 @@ def test_killed_in_a_batch_run_again_and_taken_back(six: Pool) -> None:
     assert {vm: virsh.identity(vm) for vm in six.site.vms} == before
     roots = [volume for volume in six.site.volumes if ".root." in volume]
     assert len(roots) == 6, "nothing is left over"
+
+
+def test_two_rollouts_of_one_pool_at_once(six: Pool) -> None:
+    """Whoever comes second to a VM is told so, or finds it done; nothing is lost, and the next run has the rest."""
+    command = [Path(sys.executable).parent / "ansible-playbook", "golden.libvirt.rollout"]
+    given = f"rollout_vm_pool={six.name} rollout_health_check=none rollout_shutdown_mode=force rollout_serial=3"
+    given += " rollout_shadow_boot=false rollout_keep_previous=false"
+    words = [*command, "-i", str(six.controller.inventory()), "-e", given]
+    both = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=six.controller.folder)
+        for _number in range(2)
+    ]
+    outputs = [run.communicate(timeout=300)[0] for run in both]
+    for run, output in zip(both, outputs):
+        assert "Traceback" not in output
+        assert run.returncode == 0 or "run this task again" in output or "in the meantime" in output, output
+    last = roll(six, rollout_keep_previous="false")
+    assert last.rc == 0, last.output
+    assert versions(six) == "222222"
+    infos = run_module("vm_info", vm_pool=six.name)["vms"]
+    assert [vm["state"] for vm in infos] == ["running"] * 4 + ["shut off"] * 2
+    assert [vm["unfinished"] for vm in infos] == [None] * 6
+    assert len([volume for volume in six.site.volumes if ".root." in volume]) == 6

@@ -74,8 +74,11 @@ class Kept:
                     domain.create()
 
     def look(self) -> State:
-        """Return all that there is now, to be compared: without what is random in what was made since, and without
-        the numbers of root volumes. Versions have the numbers that they had if no version had been deleted."""
+        """Return all that there is now, to be compared.
+
+        Left out are what is random in what was made since, the numbers of root volumes, and how often a VM did not
+        come up. Versions have the numbers that they had if no version had been deleted.
+        """
         with connected() as conn:
             listed = conn.storagePoolLookupByName(self.site.storage_pool).listVolumes()
             state: State = {domain.name(): self._domain(domain) for domain in _domains(conn, self.site)}
@@ -93,6 +96,7 @@ class Kept:
         xml = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
         for element in xml.iter(f"{NAMESPACE}vm"):
             element.attrib.pop("generation")
+            element.attrib.pop("failed_starts", None)
         for element in xml.iter(f"{NAMESPACE}lease"):
             element.attrib.pop("since")
         live = ET.fromstring(domain.XMLDesc()) if domain.isActive() else ET.Element("none")

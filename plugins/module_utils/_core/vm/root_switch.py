@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import names
 from ..errors import ExistsError, NotFoundError, RefusedError
-from ..hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown
+from ..hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown, Volume
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..payload.payload_volume import stray_payloads
@@ -101,7 +101,7 @@ class RootSwitch:
             say, needs = f"start VM {self.name!r} again", may_start(self.name)
             steps.append(Step(say, lambda: self.hv.start(self.name), phase="boot", needs=needs))
         say = "end the unfinished restore"
-        steps.append(Step(say, lambda: self._note(self.record.root, None), needs=may_write(self.name)))
+        steps.append(Step(say, self._end_unfinished, needs=may_write(self.name)))
         steps += left
         after = {**described, "state": RUNNING if start else self.vm.domain.state, "unfinished": None}
         return Plan(
@@ -111,6 +111,11 @@ class RootSwitch:
             look=look_at_vm(self.hv, self.name),
             facts=lambda phases: {**facts, "phases": phases},
         )
+
+    def _end_unfinished(self) -> None:
+        """End a restore that died before its switch; the root that it made was never used."""
+        self._delete_strays(self.record.root.storage_pool)
+        self._note(self.record.root, None)
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
         catalogue = Catalogue(self.hv)
@@ -160,13 +165,13 @@ class RootSwitch:
         made: list[NewRoot] = []
 
         def prepare() -> None:
-            self._delete_strays(new.root.storage_pool)
+            self._delete_strays(new.root.storage_pool, below=new.root)
             made.append(new)  # before it is: a call can do its work and yet fail
             try:
                 make_root(self.hv, new)
-            except ExistsError:
+            except ExistsError as error:
                 made.clear()
-                raise
+                raise self._overtaken() from error
 
         def undo() -> None:
             if made and not self._stays() and not self._is_on(new.root):
@@ -177,14 +182,22 @@ class RootSwitch:
         needs = may_create_volume(new.root.storage_pool, new.root.volume)
         return Step(say, prepare, undo, phase="prepare", needs=needs)
 
-    def _delete_strays(self, storage_pool: str) -> None:
-        """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers."""
-        numbers = {volume: names.root_generation(self.name, volume) for volume in self.hv.volume_names(storage_pool)}
-        # After the list: so what is in it is not what another task has just switched to.
-        self._check_unchanged(self._present())
-        for volume, number in numbers.items():
-            if number is not None and number > self.record.generation:
-                self.hv.delete_volume(storage_pool, volume)
+    def _delete_strays(self, storage_pool: str, below: Root | None = None) -> None:
+        """Delete roots of runs that died before their switch: no definition of the VM ever had their numbers.
+
+        Numbers from that of the root ``below`` which they are to be were free when this task looked: who has them now
+        is at work.
+        """
+        limit = names.root_generation(self.name, below.volume) if below is not None else None
+        with self._claimed():  # of a pool, nobody switches to one of them just now
+            numbers = {name: names.root_generation(self.name, name) for name in self.hv.volume_names(storage_pool)}
+            # After the list: so what is in it is not what another task has just switched to.
+            self._check_unchanged(self._present())
+            for volume, number in numbers.items():
+                if number is not None and number > self.record.generation:
+                    if limit is not None and number >= limit:
+                        raise self._overtaken()
+                    self.hv.delete_volume(storage_pool, volume)
 
     def _step_stop(self) -> Step:
         def stop() -> None:
@@ -206,10 +219,8 @@ class RootSwitch:
         replaced: list[Domain] = []
 
         def switch() -> None:
-            volume = self.hv.volume(root.storage_pool, root.volume)
-            if volume is None:
-                raise NotFoundError(f"the root {root.volume!r} of VM {self.name!r} was deleted by another task")
             with self._claimed():
+                volume = self._made(root)
                 domain = self.hv.domain(self.name)
                 if domain is None:
                     raise self._overtaken()
@@ -218,6 +229,7 @@ class RootSwitch:
                     raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
                 replaced.append(domain)
                 self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
+                self._made(root)  # still: else the undo puts the old one back
             self.switched = True
 
         def undo() -> None:
@@ -226,6 +238,15 @@ class RootSwitch:
 
         say = f"switch VM {self.name!r} to the root {root.volume!r}"
         return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
+
+    def _made(self, root: Root) -> Volume:
+        """Return the volume of a root, or stop when another task has deleted it as a stray."""
+        volume = self.hv.volume(root.storage_pool, root.volume)
+        if volume is None:
+            raise NotFoundError(
+                f"the root {root.volume!r} of VM {self.name!r} was deleted by another task; run this task again"
+            )
+        return volume
 
     def _steps_up(self, after: Record) -> list[Step]:
         """Return the steps from the switch on: up, healthy, settled."""
