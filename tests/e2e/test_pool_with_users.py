@@ -73,7 +73,7 @@ def test_two_users_and_a_new_version(pool: Pool, guest_v1: Path, guest_v2: Path,
     assert done.rc == 0, done.output
     assert version(others[0]) == "2"
     assert [(version(vm), has_file(vm)) for vm in (first, second)] == [("1", True), ("1", True)]
-    assert sorted(done.artifact["golden_rollout"]["taken"]) == sorted([first, second])
+    assert sorted(done.artifact["golden_rollout"]["left_alone"]) == sorted([first, second])
 
     with running(tmp_path, "golden.libvirt.refresh_on_shutdown", golden_vm_pools=[pool.name]) as rulebook:
         # From inside: the user is done.

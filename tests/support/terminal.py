@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -38,6 +39,14 @@ class Terminal:
     def history(self) -> str:
         """Return all that was printed, with what has scrolled away, long lines in one piece."""
         return self.tmux("capture-pane", "-p", "-J", "-S", "-")
+
+    def wait_for_foot(self, pattern: str, lines: int = 9, timeout: float = 300) -> str:
+        """Wait until the last lines of the screen match, and return them; a screen may be seen half painted before."""
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, foot := "\n".join(self.screen()[-lines:])):
+            assert time.monotonic() < deadline, foot
+            time.sleep(0.1)
+        return foot
 
     def wait_for(self, text: str, timeout: float = 300) -> list[str]:
         """Wait until a text is seen, and return the screen."""
