@@ -96,7 +96,7 @@ def _a_broken_version_stops(pool: Pool, guest_broken: Path) -> None:
     second = virsh.in_guest(pool.vm(2), "cat /var/lib/boots")
     broken = pool.rollout(rollout_health_timeout="30")
     assert broken.rc != 0, broken.output
-    assert f"{pool.vm(1)} VM '{pool.vm(1)}' did not pass" in broken.text
+    assert f"{pool.vm(1)}: VM '{pool.vm(1)}' did not pass" in broken.text
     artifact = broken.artifact["golden_rollout"]
     assert list(artifact["failed"]) == [pool.vm(1)]
     assert (artifact["moved"], artifact["remaining"]) == ([], [pool.vm(2), pool.vm(3)])
