@@ -184,16 +184,22 @@ def test_a_dry_run_moves_nothing_and_says_so(lab: Lab) -> None:
 
 def test_live_lines_on_a_terminal(lab: Lab) -> None:
     """They are at the foot of the screen while it runs; then the screen is as if they had never been."""
-    drain = lab.hook("drain", "- ansible.builtin.command: sleep 3\n  delegate_to: localhost\n")
+    gate = lab.controller.folder / "go-"  # each VM waits at its own: what is looked for stays until it was seen
+    drain = lab.hook(
+        "drain", f"- ansible.builtin.wait_for: {{path: '{gate}{{{{ golden_vm }}}}'}}\n  delegate_to: localhost\n"
+    )
     with terminal(rows=30) as shown:
         words = lab.words(rollout_drain_tasks=drain, rollout_serial="1,2")
         shown.run([ANSIBLE_PLAYBOOK, *words], lab.controller.folder, lab.environment())
-        foot = shown.wait_for_foot(rf"● {lab.vm(1)} .* drain +\d s[^●]*○ {lab.vm(2)}")
+        foot = shown.wait_for_foot(rf"● {lab.vm(1)} .* drain +\d+ s[^●]*○ {lab.vm(2)}")
         assert "0/3 · batch 1/2" in foot
+        Path(f"{gate}{lab.vm(1)}").touch()
         shown.wait_for("1/3 · batch 2/2")
-        shown.wait_for_foot(rf"✓ {lab.vm(1)} .* moved +\d+ s")
+        shown.wait_for_foot(rf"✓ {lab.vm(1)} .* moved +\d+ s[^●]*● {lab.vm(2)} .* drain")
         screen = shown.screen()
         assert [line for line in screen[:-9] if line.startswith("TASK")], "Ansible prints above"
+        for number in (2, 3):
+            Path(f"{gate}{lab.vm(number)}").touch()
         screen = shown.wait_for("ended 0")
         assert "batch 2/2" not in "\n".join(screen)
         assert "●" not in "\n".join(screen)

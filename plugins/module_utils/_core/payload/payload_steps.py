@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from ..errors import ExistsError, HypervisorError, NotFoundError, RefusedError
 from ..hypervisor import Hypervisor
 from ..libvirt_xml import domain_xml
@@ -44,8 +42,7 @@ def stored_step(
     def write(expected: Payload | None, payload: Payload | None, wanted: Change) -> None:
         present = _present(hv, name)
         # Members of a pool can be taken: a lease is not to be overwritten.
-        pooled = present.managed().vm_pool is not None
-        with claimed(hv, name, present.domain.uuid) if pooled else nullcontext():
+        with claimed(hv, present):
             present = _present(hv, name)
             record = present.managed()
             if record.pending is not None:

@@ -8,7 +8,6 @@ looks whether the VM still is where this task left it, and no undo touches what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -189,7 +188,7 @@ class RootSwitch:
         is at work.
         """
         limit = names.root_generation(self.name, below.volume) if below is not None else None
-        with self._claimed():  # of a pool, nobody switches to one of them just now
+        with claimed(self.hv, self.vm):  # of a pool, nobody switches to one of them just now
             numbers = {name: names.root_generation(self.name, name) for name in self.hv.volume_names(storage_pool)}
             # After the list: so what is in it is not what another task has just switched to.
             self._check_unchanged(self._present())
@@ -201,7 +200,8 @@ class RootSwitch:
 
     def _step_stop(self) -> Step:
         def stop() -> None:
-            with self._claimed():
+            # nobody takes the VM while it is looked at and its record written; then they see what goes on
+            with claimed(self.hv, self.vm):
                 self._check_unchanged(self._present())
                 if self.record.pending is None:
                     self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
@@ -219,7 +219,7 @@ class RootSwitch:
         replaced: list[Domain] = []
 
         def switch() -> None:
-            with self._claimed():
+            with claimed(self.hv, self.vm):
                 volume = self._made(root)
                 domain = self.hv.domain(self.name)
                 if domain is None:
@@ -321,12 +321,6 @@ class RootSwitch:
             raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
         if record.lease != self.record.lease:
             raise RefusedError(f"VM {self.name!r} was taken or returned in the meantime; look at it")
-
-    def _claimed(self) -> AbstractContextManager[None]:
-        """Keep users from taking the VM while it is looked at and its record written; then they see what goes on."""
-        if self.record.vm_pool is None:
-            return nullcontext()
-        return claimed(self.hv, self.name, self.vm.domain.uuid)
 
     def _present(self) -> Record | None:
         text = self.hv.metadata(self.name)

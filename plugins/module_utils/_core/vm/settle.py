@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from ..errors import ExistsError, RefusedError
@@ -12,10 +11,10 @@ from ..libvirt_xml.domain_xml import Vm
 from ..permissions import may_delete_volume, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import claimed, read_record
+from ..vm_pool.vm_claim import change_record, read_record
 from ..volume.volume_use import DiskUsers
 from .describe import describe_root, describe_vm, look_at_vm
-from .record import SETTLE, Pending, Record, Root, to_text
+from .record import SETTLE, Pending, Record, Root
 from .root import delete_root
 
 
@@ -99,16 +98,13 @@ def _steps(hv: Hypervisor, vm: Vm, record: Record, root: Root) -> tuple[Step, ..
 
 def _replace(hv: Hypervisor, vm: Vm, expected: Record, wanted: Record) -> None:
     """Write a record in place of the one that is expected to be there; another one is left as it is."""
-    with _claim(hv, vm):
-        if read_record(hv, vm.name) != expected:
+
+    def change(present: Record) -> Record:
+        if present != expected:
             raise _overtaken(vm)
-        if wanted != expected:
-            hv.set_metadata(vm.name, to_text(wanted))
+        return wanted
 
-
-def _claim(hv: Hypervisor, vm: Vm) -> AbstractContextManager[None]:
-    pooled = vm.managed().vm_pool is not None
-    return claimed(hv, vm.name, vm.domain.uuid) if pooled else nullcontext()
+    change_record(hv, vm, change)
 
 
 def _overtaken(vm: Vm) -> ExistsError:

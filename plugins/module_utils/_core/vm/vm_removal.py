@@ -13,10 +13,10 @@ from ..libvirt_xml.domain_xml import Vm
 from ..permissions import may_delete_volume, may_stop, may_undefine, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import change_record, read_record
+from ..vm_pool.vm_claim import change_record
 from ..volume.volume_use import DiskUsers, own_volumes
 from .describe import describe_vm
-from .record import REMOVE, Pending, Record, to_text
+from .record import REMOVE, Pending, Record
 from .vm_request import VmRequest
 
 Volumes = dict[str, list[tuple[str, str]]]
@@ -105,15 +105,8 @@ def reservation(hv: Hypervisor, vm: Vm) -> list[Step]:
         return record.changed(pending=before) if going else record
 
     say = f"note that VM {vm.name!r} is being removed"
-    return [Step(say, lambda: _change(hv, vm, reserve), lambda: _change(hv, vm, give_up), needs=may_write(vm.name))]
-
-
-def _change(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) -> None:
-    """Change the record of a VM, as it is at that moment; only members of pools can be taken just then."""
-    if vm.managed().vm_pool is not None:
-        change_record(hv, vm.name, vm.domain.uuid, change)
-    else:
-        hv.set_metadata(vm.name, to_text(change(read_record(hv, vm.name))))
+    needs = may_write(vm.name)
+    return [Step(say, lambda: change_record(hv, vm, reserve), lambda: change_record(hv, vm, give_up), needs=needs)]
 
 
 def _own_volumes(hv: Hypervisor, vm: Vm, record: Record, named: Volumes) -> list[Volume]:

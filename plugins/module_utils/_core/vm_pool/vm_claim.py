@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from ..errors import NotFoundError, RefusedError
 from ..hypervisor import Hypervisor
+from ..libvirt_xml.domain_xml import Vm
 from ..vm.record import Record, from_text, to_text
 
 _TRIES = 300
@@ -32,32 +33,38 @@ def as_user(user: str) -> str:
 
 
 @contextmanager
-def claimed(hv: Hypervisor, vm: str, uuid: str) -> Iterator[None]:
-    """Hold the claim on a VM for this task, or refuse where another one keeps it."""
-    task, holder = f"task {uuid4()}", ""
+def claimed(hv: Hypervisor, vm: Vm) -> Iterator[None]:
+    """Hold the claim on a member of a pool for this task, or refuse where another one keeps it.
+
+    A VM of no pool cannot be taken: nobody claims it.
+    """
+    if vm.managed().vm_pool is None:
+        yield
+        return
+    task, holder, claim = f"task {uuid4()}", "", claim_on(vm.domain.uuid)
     for _try in range(_TRIES):
-        holder = hv.claim(claim_on(uuid), task)
+        holder = hv.claim(claim, task)
         if holder == task:
             break
     else:
         what = f"taken by {holder[len(_USER) :]!r}" if holder.startswith(_USER) else "changed by another task"
         raise RefusedError(
-            f"VM {vm!r} is being {what} at this moment; run this task again (what a task that was killed has claimed "
+            f"VM {vm.name!r} is being {what} at this moment; run this task again (what a task that was killed has claimed "
             "is free after two minutes)"
         )
     try:
         yield
     finally:
-        hv.release(claim_on(uuid), task)
+        hv.release(claim, task)
 
 
-def change_record(hv: Hypervisor, vm: str, uuid: str, change: Callable[[Record], Record]) -> None:
+def change_record(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) -> None:
     """Change the record of a VM, as it is at that moment."""
-    with claimed(hv, vm, uuid):
-        present = read_record(hv, vm)
+    with claimed(hv, vm):
+        present = read_record(hv, vm.name)
         wanted = change(present)
         if wanted != present:
-            hv.set_metadata(vm, to_text(wanted))
+            hv.set_metadata(vm.name, to_text(wanted))
 
 
 def read_record(hv: Hypervisor, vm: str) -> Record:

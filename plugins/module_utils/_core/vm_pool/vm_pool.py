@@ -311,7 +311,7 @@ class _PoolChange:
         )
 
     def _changer(self, member: Member, change: Callable[[Record], Record]) -> Callable[[], None]:
-        return lambda: change_record(self.hv, member.name, member.uuid, change)
+        return lambda: change_record(self.hv, member.vm, change)
 
     def _starting(self, staying: list[Member], creations: list[Plan]) -> list[str]:
         """Return the members to start, so that ``prestarted`` free VMs run."""

@@ -104,7 +104,7 @@ def wait_up(hv: Hypervisor, member: Member, health: Health) -> None:
     if health.check != "none" or health.stable_for:
         hv.wait_healthy(member.name, health)
     if member.record.failed_starts:
-        change_record(hv, member.name, member.uuid, lambda record: record.changed(failed_starts=0))
+        change_record(hv, member.vm, lambda record: record.changed(failed_starts=0))
 
 
 def _failed(hv: Hypervisor, member: Member, error: GoldenError) -> str:
@@ -112,7 +112,7 @@ def _failed(hv: Hypervisor, member: Member, error: GoldenError) -> str:
     if not did_not_come_up(error):
         return error.message
     try:
-        with claimed(hv, member.name, member.uuid):
+        with claimed(hv, member.vm):
             record = read_record(hv, member.name)
             if record.lease is not None:
                 return f"{error.message}; {record.lease.user!r} has taken it meanwhile"
