@@ -224,23 +224,19 @@ def test_no_live_lines_where_they_are_not_wanted(lab: Lab, switch: dict[str, str
         assert f"rollout: {lab.vm(1)} would be moved" in shown.history()
 
 
-def _wait_for(lab: Lab, phase: str) -> None:
-    deadline = time.monotonic() + 120
-    while not (
-        lab.reports.exists() and [path for path in lab.reports.glob("*.json") if f'"{phase}"' in path.read_text()]
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
 def test_a_run_that_is_ended_leaves_a_report(lab: Lab, how: signal.Signals) -> None:
+    begun = lab.controller.folder / "begun"
     drain = lab.hook(
-        "drain", f"- ansible.builtin.command: sleep 60\n  when: golden_vm == '{lab.vm(2)}'\n  delegate_to: localhost\n"
+        "drain",
+        f"- ansible.builtin.shell: touch '{begun}'; sleep 60\n"
+        f"  when: golden_vm == '{lab.vm(2)}'\n  delegate_to: localhost\n",
     )
     running = lab.start(rollout_drain_tasks=drain)
-    _wait_for(lab, "moved")
-    time.sleep(2)
+    deadline = time.monotonic() + 120
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     running.send_signal(how)
     running.wait(timeout=60)
     report = lab.report()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.names import natural
 from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout import rollout_style
 from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.html_elements import document, element
 from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_html import page
@@ -15,7 +16,6 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollo
     RESULTS,
     Report,
     VmReport,
-    natural,
     outcome_text,
     slug,
     span,

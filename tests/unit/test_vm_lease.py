@@ -19,6 +19,7 @@ from support.fake import NOW, Died, FakeHypervisor
 from unit.world import (
     Task,
     changes,
+    damage,
     do,
     ensuring,
     ensuring_pool,
@@ -104,6 +105,14 @@ def test_the_user_is_warned_when_the_next_one_does_not_come_up(hv: FakeHyperviso
     planned.apply(lambda: 0.0)
     assert running(hv)[0] == "desk-1"
     assert [warning for warning in planned.tells() if "VM 'desk-2' did not come up" in warning]
+
+
+def test_the_user_is_warned_of_members_that_cannot_be_read(hv: FakeHypervisor) -> None:
+    damage(hv, "desk-3")
+    for task in (taking(), returning(), returning()):
+        planned = plan(hv, task)
+        assert [warning for warning in planned.warnings if "'desk-3'" in warning]
+        planned.apply(lambda: 0.0)
 
 
 def test_who_has_one_gets_that_one(hv: FakeHypervisor) -> None:

@@ -238,3 +238,10 @@ def root_chain(hv: FakeHypervisor, name: str = "web-1") -> list[str]:
 def roots(hv: FakeHypervisor, name: str = "web-1") -> list[str]:
     """Return all root volumes that there are of a VM."""
     return [volume for volume in hv.names() if volume.startswith(f"{name}.root.")]
+
+
+def damage(hv: FakeHypervisor, vm: str) -> None:
+    """Spoil the record of a VM."""
+    stored = hv.vms[vm].stored
+    assert stored is not None
+    hv.vms[vm].stored = stored.replace('generation="', 'generation="x')

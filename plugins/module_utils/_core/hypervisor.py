@@ -107,6 +107,11 @@ class Health:
     timeout: int = 300
     stable_for: int = 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self.check != "none" or self.stable_for > 0
+
 
 @dataclass(frozen=True)
 class GuestResult:

@@ -14,7 +14,13 @@ _MANIFEST = re.compile(r"(?P<template>.+)\.v(?P<version>[1-9][0-9]*)\.json")
 _ROOT = re.compile(r"(?P<vm>.+)\.root\.(?P<generation>[1-9][0-9]*)\.qcow2")
 _PAYLOAD = re.compile(r"(?P<vm>.+)\.payload\.[0-9a-f]{12}\.(?:iso|img|ign|seed)")
 _PAYLOAD_ENDS = {"cdrom": "iso", "floppy": "img", "fw_cfg": "ign", "network": "seed"}
+_DIGITS = re.compile("([0-9]+)")
 _VM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+def natural(name: str) -> list[str | int]:
+    """Return a key that sorts desk-2 before desk-10."""
+    return [int(part) if index % 2 else part for index, part in enumerate(_DIGITS.split(name))]
 
 
 def check_template_name(template: str) -> str:

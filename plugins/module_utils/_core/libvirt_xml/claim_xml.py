@@ -27,4 +27,4 @@ def claim_xml(thing: str, claimant: str, at: int) -> str:
 def parse_claim(xml: str) -> tuple[str, int]:
     """Return who made a claim, and when."""
     at, _blank, claimant = ET.fromstring(xml).findtext("description", "").partition(" ")
-    return claimant, int(at) if at.isdecimal() else 0
+    return claimant, int(at) if at.isdecimal() and len(at) < 20 else 0

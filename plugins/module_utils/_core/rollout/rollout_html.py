@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from ..names import natural
 from .html_elements import add, document, element, percent
 from .rollout_chart import chart, kind_of, mark
 from .rollout_report import (
@@ -28,7 +29,6 @@ from .rollout_report import (
     Version,
     VmReport,
     median,
-    natural,
     outcome_text,
     span,
     versions_text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..names import natural
 from ..text import one_line
 from .rollout_report import (
     BROKEN_OFF,
@@ -18,7 +19,6 @@ from .rollout_report import (
     WOULD_MOVE,
     Report,
     VmReport,
-    natural,
     outcome_text,
     span,
     versions_text,

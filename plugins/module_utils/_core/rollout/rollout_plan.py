@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 from ..errors import InvalidError, NotFoundError, RefusedError
 from ..hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor
 from ..libvirt_xml import domain_xml
+from ..names import natural
 from ..template.catalog import check_usable, read_template
 from ..template.manifest import Manifest
 from ..vm.record import CREATE, REMOVE, Record
 from ..vm.root import LEAST_SPACE
+from ..vm_pool.vm_pool_members import is_member_name
 from .rollout_strategy import FORCE, NAME, SKIP, UNHEALTHY_FIRST, WAIT, Amount, Strategy
 
 MOVE, LATER, LEFT_ALONE, UP_TO_DATE = "move", "later", "left_alone", "up_to_date"
@@ -125,25 +126,21 @@ def plan_rollout(hypervisors: Mapping[str, Hypervisor], hosts: list[Host] | None
 def _look(hv: Hypervisor, uri: str, hosts: list[Host] | None, strategy: Strategy) -> list[Found]:
     """Return the VMs of the pool on one hypervisor, and those of the hosts given that are none."""
     wanted = None if hosts is None else {host.vm: host for host in hosts if host.uri == uri}
+    managed, damaged = domain_xml.managed_of(hv.domains())
     found = {}
-    for domain in hv.domains():
+    for domain, record in managed:
         host = Host(domain.name, domain.name, uri) if wanted is None else wanted.get(domain.name)
-        vm = _member(hv, domain, host, strategy) if host is not None else None
-        if vm is not None:
-            found[domain.name] = vm
+        if host is not None and record.vm_pool is not None and record.vm_pool.name == strategy.vm_pool:
+            live = hv.live_xml(domain.name) if domain.state == RUNNING and strategy.ask_agent else None
+            found[domain.name] = Found(
+                host, domain.state, record, _unfit(domain, record), _unhealthy(domain, record, live)
+            )
+    for name, problem in damaged.items():
+        host = Host(name, name, uri) if wanted is None else wanted.get(name)
+        if host is not None and (wanted is not None or is_member_name(strategy.vm_pool, name)):
+            found[name] = Found(host, problem=problem)
     missing = [host for name, host in (wanted or {}).items() if name not in found]
     return [*found.values(), *(Found(host, problem=f"no VM of pool {strategy.vm_pool} any more") for host in missing)]
-
-
-def _member(hv: Hypervisor, domain: Domain, host: Host, strategy: Strategy) -> Found | None:
-    try:
-        record = domain_xml.record_of(domain)
-    except InvalidError as error:
-        return Found(host, problem=error.message)
-    if record is None or record.vm_pool is None or record.vm_pool.name != strategy.vm_pool:
-        return None
-    live = hv.live_xml(domain.name) if domain.state == RUNNING and strategy.ask_agent else None
-    return Found(host, domain.state, record, _unfit(domain, record), _unhealthy(domain, record, live))
 
 
 def _unfit(domain: Domain, record: Record) -> str:
@@ -196,7 +193,7 @@ def _pinned(hypervisors: Mapping[str, Hypervisor], members: list[Found], strateg
 def _version_to_leave(members: list[Found], strategy: Strategy) -> int | None:
     """Return the version that the VMs go back from: the highest that one with a previous root is on."""
     if strategy.template_version:
-        if not strategy.template_version.isdecimal():
+        if not (strategy.template_version.isdecimal() and len(strategy.template_version) < 10):
             raise InvalidError(
                 f"template_version: {strategy.template_version!r} is no number; to go back, give the number of the "
                 "version to leave"
@@ -246,7 +243,7 @@ def _hindered(hv: Hypervisor, found: Found, strategy: Strategy) -> tuple[str, st
 def _place(turn: Turn, strategy: Strategy) -> tuple[Any, ...]:
     """Return what the turns are sorted by: free before taken, and what runs first, as it can show a bad version."""
     record = turn.found.record
-    name = [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", turn.found.host.name)]
+    name = natural(turn.found.host.name)
     if record is None:
         return True, True, True, 0, name
     healthy_later = strategy.order == UNHEALTHY_FIRST and not turn.found.unhealthy

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..names import natural
+
 FORMAT = "golden.libvirt/rollout-report/1"
 
 MOVED, WOULD_MOVE, TAKEN_BACK, FAILED = "moved", "would_move", "taken_back", "failed"
@@ -237,22 +239,6 @@ def slug(text: str) -> str:
     """Return a text as a part of a file's name."""
     kept = "".join(char if char.isascii() and char.isalnum() else "-" for char in text.lower())
     return "-".join(part for part in kept.split("-") if part)[:80]
-
-
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts desk-2 before desk-10."""
-    parts: list[tuple[int, int, str]] = []
-    digits = ""
-    for char in [*name, ""]:
-        if char.isascii() and char.isdigit():
-            digits += char
-            continue
-        if digits:
-            parts.append((0, int(digits), ""))
-            digits = ""
-        if char:
-            parts.append((1, 0, char))
-    return tuple(parts)
 
 
 def in_order(vms: Iterable[VmReport]) -> tuple[VmReport, ...]:

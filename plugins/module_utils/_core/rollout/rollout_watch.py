@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..names import natural
 from .rollout_report import (
     BACK,
     DONE,
@@ -24,7 +25,6 @@ from .rollout_report import (
     Version,
     VmReport,
     in_order,
-    natural,
 )
 from .rollout_vm import Restore, Result, Track, likely_phase, mapping, message, number
 

@@ -28,7 +28,7 @@ def plan_prune(hv: Hypervisor, storage_pool: str, name: str, keep: int, settled:
     deleted, kept = [], []
     for entry in template.entries:
         if not entry.deleted:
-            users = users_of(hv, usage, template, entry, [*going, entry])
+            users = users_of(hv, usage, template, entry, leftovers(hv, template, [*going, entry]))
             reason = why_kept(template, entry, keep) or (f"it is in use by {', '.join(users)}" if users else "")
             if reason:
                 kept.append({**_identity(entry), "reason": reason})

@@ -90,9 +90,9 @@ def leftovers(hv: Hypervisor, template: Template, entries: list[Entry]) -> list[
 
 def _check_unused(hv: Hypervisor, template: Template, entries: list[Entry]) -> None:
     """Refuse to delete what a VM or a volume uses, and name the users."""
-    usage = Usage.read(hv)
+    usage, going = Usage.read(hv), leftovers(hv, template, entries)
     for entry in entries:
-        users = users_of(hv, usage, template, entry, entries)
+        users = users_of(hv, usage, template, entry, going)
         if users:
             raise RefusedError(
                 f"version {entry.version} of template {template.name!r} is in use by {', '.join(users)}; "
@@ -101,12 +101,12 @@ def _check_unused(hv: Hypervisor, template: Template, entries: list[Entry]) -> N
             )
 
 
-def users_of(hv: Hypervisor, usage: Usage, template: Template, entry: Entry, entries: list[Entry]) -> list[str]:
-    """Return who uses one of the versions that are to go together: the version, or the image that goes with them."""
+def users_of(hv: Hypervisor, usage: Usage, template: Template, entry: Entry, going: list[str]) -> list[str]:
+    """Return who uses a version that is to go, or its image if that is among the volumes that are ``going``."""
     if entry.manifest is None or entry.deleted:
         return []
     image = entry.manifest.image.volume
-    volume = hv.volume(template.storage_pool, image) if image in leftovers(hv, template, entries) else None
+    volume = hv.volume(template.storage_pool, image) if image in going else None
     return usage.users(entry.manifest, template.storage_pool, volume.path if volume is not None else "")
 
 

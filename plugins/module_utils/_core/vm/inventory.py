@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Collection
 from typing import Any
 
 from ..hypervisor import RUNNING, Hypervisor
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
+from ..names import natural
 from ..template.catalog import Catalogue
 from ..vm_pool.vm_pool_members import is_prestarted
 from .describe import describe_record
@@ -26,17 +26,12 @@ def read_hosts(hv: Hypervisor, uri: str, vm_pools: Collection[str]) -> tuple[lis
         for domain, record in managed
         if not vm_pools or (record.vm_pool and record.vm_pool.name in vm_pools)
     ]
-    vms.sort(key=lambda vm: _natural(vm.name))
+    vms.sort(key=lambda vm: natural(vm.name))
     catalogue, hypervisor = Catalogue(hv), hv.host().name
     addresses = hv.addresses_of([vm.name for vm in vms if vm.domain.active])
     found = [_variables(vm, catalogue, uri, hypervisor, addresses.get(vm.name, {})) for vm in vms]
     left_out = [f"{problem}; it is left out of the inventory" for problem in damaged.values()]
     return found, [*left_out, *catalogue.problems]
-
-
-def _natural(name: str) -> list[str | int]:
-    """Return a key that sorts desk-2 before desk-10."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def groups_of(variables: dict[str, Any]) -> list[str]:

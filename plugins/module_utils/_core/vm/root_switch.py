@@ -22,6 +22,7 @@ from ..plan import Phases, Plan, Step
 from ..template.catalog import Catalogue
 from ..vm_pool.vm_claim import claimed
 from .describe import describe_root, describe_vm, look_at_vm
+from .health_steps import health_steps
 from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
 from .root import NewRoot, delete_root, make_root
 
@@ -262,9 +263,7 @@ class RootSwitch:
                     needs=needs,
                 )
             )
-            if self.health.check != "none" or self.health.stable_for:
-                say = f"wait until VM {self.name!r} is healthy ({self.health.check})"
-                steps.append(Step(say, lambda: self.hv.wait_healthy(self.name, self.health), phase="verify"))
+            steps += health_steps(self.hv, self.name, self.health)
         doomed = after.pending.doomed if after.pending else ()
         say = f"delete {', '.join(root.volume for root in doomed)}" if doomed else "keep the previous root"
         needs = sum((may_delete_volume(root.storage_pool, root.volume) for root in doomed), may_write(self.name))

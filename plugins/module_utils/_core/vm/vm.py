@@ -20,9 +20,10 @@ from ..volume.attachment import look
 from ..volume.data_volumes import grow_steps, plan_data_volumes
 from .describe import describe_vm, look_at_vm
 from .fresh_root import needs_restore, restore_request
+from .health_steps import health_steps
 from .record import CREATE, REMOVE, SETTLE, Record
 from .restore import KEEP, YES, RestoreRequest, plan_restore
-from .vm_creation import health_steps, plan_completion, plan_creation
+from .vm_creation import plan_completion, plan_creation
 from .vm_removal import plan_removal
 from .vm_request import ABSENT, STARTED, STOPPED, VmRequest, check_follows
 

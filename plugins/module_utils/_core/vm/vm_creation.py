@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from .. import names
 from ..errors import ExistsError, InvalidError, NotFoundError
-from ..hypervisor import RUNNING, SHUT_OFF, Domain, Health, Hypervisor, Shutdown, StoragePool
+from ..hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor, Shutdown, StoragePool
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..names import LATEST
@@ -19,6 +19,7 @@ from ..template.manifest import Manifest
 from ..volume.attachment import Place
 from ..volume.data_volumes import plan_data_volumes
 from .describe import describe_vm, look_at_vm
+from .health_steps import health_steps
 from .record import CREATE, Pending, Record, to_text
 from .root import NewRoot, check_root_size, choose_storage_pool, find_template, make_root, plan_root
 from .vm_request import STARTED, VmRequest, check_follows
@@ -85,14 +86,6 @@ def plan_completion(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm
     capacity = max(version.image.capacity, request.size.storage or 0)
     new = NewRoot(root, version, f"{pool.path.rstrip('/')}/{root.volume}", capacity)
     return _Creation(hv, catalogue, request, new, record, defined=vm).plan()
-
-
-def health_steps(hv: Hypervisor, name: str, health: Health) -> list[Step]:
-    """Return the step that waits until a VM that was started is up; none where nothing is to be waited for."""
-    if health.check == "none" and not health.stable_for:
-        return []
-    say = f"wait until VM {name!r} is healthy ({health.check})"
-    return [Step(say, lambda: hv.wait_healthy(name, health))]
 
 
 class _Creation:

@@ -49,8 +49,8 @@ def claimed(hv: Hypervisor, vm: Vm) -> Iterator[None]:
     else:
         what = f"taken by {holder[len(_USER) :]!r}" if holder.startswith(_USER) else "changed by another task"
         raise RefusedError(
-            f"VM {vm.name!r} is being {what} at this moment; run this task again (what a task that was killed has claimed "
-            "is free after two minutes)"
+            f"VM {vm.name!r} is being {what} at this moment; run this task again (what a task that was killed has "
+            "claimed is free after two minutes)"
         )
     try:
         yield

@@ -47,12 +47,10 @@ class LeaseRequest:
 
 def plan_taken(hv: Hypervisor, request: LeaseRequest) -> Plan:
     """Return the plan that hands a VM of the pool to the user."""
-    return with_damaged(hv, request, _Taking(hv, request, check_user(request.user or "")).plan())
-
-
-def with_damaged(hv: Hypervisor, request: LeaseRequest, plan: Plan) -> Plan:
-    """Return the plan with a warning of each member of the pool that cannot be read."""
-    return replace(plan, warnings=(*plan.warnings, *damaged_members(hv.domains(), request.vm_pool)))
+    user = check_user(request.user or "")
+    members, damaged = find_pool(hv, request.vm_pool)
+    plan = _Taking(hv, request, user, members).plan()
+    return replace(plan, warnings=(*plan.warnings, *damaged))
 
 
 def check_user(user: str) -> str:
@@ -62,13 +60,19 @@ def check_user(user: str) -> str:
     return user
 
 
-def find_members(hv: Hypervisor, vm_pool: str) -> list[Member]:
-    """Return the members of a pool that must be there."""
+def find_pool(hv: Hypervisor, vm_pool: str) -> tuple[list[Member], list[str]]:
+    """Return the members of a pool that must be there, and what is wrong with those that cannot be read."""
     names.check_vm_name(vm_pool)
-    members = members_of(hv.domains()).get(vm_pool)
+    domains = list(hv.domains())
+    members = members_of(domains).get(vm_pool)
     if not members:
         raise NotFoundError(f"there is no VM pool {vm_pool!r}; make it with vm_pool, or see vm_pool_info")
-    return members
+    return members, damaged_members(domains, vm_pool)
+
+
+def find_members(hv: Hypervisor, vm_pool: str) -> list[Member]:
+    """Return the members of a pool that must be there."""
+    return find_pool(hv, vm_pool)[0]
 
 
 def named(members: list[Member], vm_pool: str, vm: str) -> Member:
@@ -83,12 +87,12 @@ def named(members: list[Member], vm_pool: str, vm: str) -> Member:
 class _Taking:
     """One VM being taken; ``got`` is the one that the user has, once that is known."""
 
-    def __init__(self, hv: Hypervisor, request: LeaseRequest, user: str) -> None:
+    def __init__(self, hv: Hypervisor, request: LeaseRequest, user: str, members: list[Member]) -> None:
         self.hv = hv
         self.request = request
         self.user = user
         self.lease = Lease(user, hv.now())
-        self.members = find_members(hv, request.vm_pool)
+        self.members = members
         self.catalogue = Catalogue(hv)
         self.got: Member | None = None
         self.new = False

@@ -96,8 +96,12 @@ def members_of(domains: Iterable[Domain]) -> dict[str, list[Member]]:
 def damaged_members(domains: Iterable[Domain], vm_pool: str) -> list[str]:
     """Return what is wrong with the VMs that by their names are members of a pool, and that cannot be read."""
     _managed, damaged = domain_xml.managed_of(domains)
-    named = re.compile(re.escape(vm_pool) + "-[0-9]+")
-    return [problem for name, problem in damaged.items() if named.fullmatch(name)]
+    return [problem for name, problem in damaged.items() if is_member_name(vm_pool, name)]
+
+
+def is_member_name(vm_pool: str, vm: str) -> bool:
+    """Whether a VM has the name of a member of a pool: all that is known of one whose record cannot be read."""
+    return re.fullmatch(re.escape(vm_pool) + "-[0-9]+", vm) is not None
 
 
 def describe_pool(name: str, members: list[Member], catalogue: Catalogue) -> dict[str, Any]:

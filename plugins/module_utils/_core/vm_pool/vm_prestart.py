@@ -101,7 +101,7 @@ def start_fresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> None
 
 def wait_up(hv: Hypervisor, member: Member, health: Health) -> None:
     """Wait until a member is healthy; that it had failed before is forgotten then."""
-    if health.check != "none" or health.stable_for:
+    if health.waits:
         hv.wait_healthy(member.name, health)
     if member.record.failed_starts:
         change_record(hv, member.vm, lambda record: record.changed(failed_starts=0))

@@ -16,14 +16,14 @@ from ..vm.fresh_root import finish_restore, needs_restore, no_clock, restore_req
 from ..vm.record import to_text
 from ..vm.restore import RestoreRequest, plan_restore
 from .vm_claim import as_user, claim_on, read_record
-from .vm_lease import LeaseRequest, describe_lease, find_members, named, refill_steps, with_damaged
+from .vm_lease import LeaseRequest, describe_lease, find_pool, named, refill_steps
 from .vm_pool_members import Member
 from .vm_prestart import missing, tell
 
 
 def plan_returned(hv: Hypervisor, request: LeaseRequest) -> Plan:
     """Return the plan that takes a VM back from its user; by whom nothing is held has returned it already."""
-    members = find_members(hv, request.vm_pool)
+    members, damaged = find_pool(hv, request.vm_pool)
     member = _returning(members, request)
     not_started: dict[str, str] = {}
     if member is None:
@@ -32,10 +32,12 @@ def plan_returned(hv: Hypervisor, request: LeaseRequest) -> Plan:
             {},
             {},
             tuple(steps),
+            tuple(damaged),
             facts=lambda phases: {"vm": {}, "not_started": not_started},
             tells=lambda: tell(not_started),
         )
-    return with_damaged(hv, request, _Return(hv, request, members, member, not_started).plan())
+    plan = _Return(hv, request, members, member, not_started).plan()
+    return replace(plan, warnings=(*plan.warnings, *damaged))
 
 
 def _returning(members: list[Member], request: LeaseRequest) -> Member | None:
