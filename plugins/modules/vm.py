@@ -186,6 +186,12 @@ data_volumes_kept:
   returned: when a VM was removed
   type: list
   elements: dict
+console:
+  description:
+    - The last of what the guest wrote on its first serial port while O(health) was waited for, at most 4000 characters,
+      without what would steer a terminal.
+  returned: when the VM did not pass the health check, wrote something there, and nobody else had its console open
+  type: str
 """
 
 from ..module_utils._core.hypervisor import Hypervisor

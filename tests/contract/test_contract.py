@@ -391,7 +391,7 @@ def many_domains(side: Side, see: Callable[..., None]) -> None:
 @scenario
 def networks(side: Side, see: Callable[..., None]) -> None:
     for name in ("default", "bridged", "none"):
-        see(side.hv.network_address, name)
+        see(side.hv.network, name)
     see(side.hv.serves_payloads)
 
 

@@ -1,4 +1,4 @@
-"""What the tests with real guests begin with: a template whose versions boot."""
+"""What the tests with real guests begin with: a template whose versions boot, and a pool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from support.fixtures import Site
 from support.modules import run_module
+from support.playbooks import Controller
+
+from .pool import Pool
 
 
 class Template:
@@ -55,3 +58,9 @@ class Template:
 def tiny(site: Site, network: str) -> Template:
     """Return a template without versions yet."""
     return Template(site, network)
+
+
+@pytest.fixture
+def pool(site: Site, network: str, tmp_path: Path) -> Pool:
+    """Return a pool that is not made yet."""
+    return Pool(site, Controller(tmp_path), site.vm("desk"), network)

@@ -10,7 +10,7 @@ from typing import Any
 from support import virsh
 from support.fixtures import Site
 from support.modules import run_module
-from support.playbooks import Controller, Run
+from support.playbooks import Controller, Run, Started
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,11 @@ class Pool:
             virsh.wait_for_guest(self.vm(number))
 
     def rollout(self, *words: str, playbook: str = "rollout", **variables: Any) -> Run:
+        return self.start_rollout(*words, playbook=playbook, **variables).end()
+
+    def start_rollout(self, *words: str, playbook: str = "rollout", **variables: Any) -> Started:
         given = {"rollout_health_timeout": "120", "rollout_serial": "", "rollout_shadow_boot": "false", **variables}
-        return self.controller.play(playbook, *words, rollout_vm_pool=self.name, **given)
+        return self.controller.start_play(playbook, *words, rollout_vm_pool=self.name, **given)
 
     def identity(self, number: int) -> dict[str, Any]:
         return virsh.identity(self.vm(number))

@@ -5,21 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from support import virsh
-from support.fixtures import Site
 from support.modules import run_module
-from support.playbooks import Controller
 from support.rulebook import running, until
 
 from .pool import Pool
-
-
-@pytest.fixture
-def pool(site: Site, network: str, tmp_path: Path) -> Pool:
-    """Return a pool that is not made yet."""
-    return Pool(site, Controller(tmp_path), site.vm("desk"), network)
 
 
 def take(pool: Pool, user: str) -> str:

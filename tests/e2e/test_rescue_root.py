@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,21 +185,10 @@ def test_killed_anywhere_and_run_again(tiny: Template, guest_v1: Path, site: Sit
 
 def killed_at(folder: Path, task: str, seconds: float, variables: dict[str, Any]) -> None:
     """Begin the playbook, and kill it with its children when it has begun a task."""
-    given = [word for name, value in variables.items() for word in ("-e", f"{name}={value!r}")]
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "golden.libvirt.rescue_root", *given]
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as play:
-        assert play.stdout is not None
-        said = []
-        for line in play.stdout:
-            said.append(line)
-            if f": {task}]" in line:
-                time.sleep(seconds)
-                break
-        else:
-            raise AssertionError(f"it never came to {task!r}: {''.join(said)}")
-        os.killpg(play.pid, signal.SIGKILL)
+    begun = Controller(folder).start_play("rescue_root", **variables)
+    begun.wait_for(f": {task}]")
+    time.sleep(seconds)
+    begun.kill()
 
 
 def test_commands_that_do_not_end_lose_the_disk(tiny: Template, guest_v1: Path, site: Site, tmp_path: Path) -> None:

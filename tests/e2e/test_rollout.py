@@ -9,17 +9,10 @@ from typing import Any
 import pytest
 
 from support import virsh
-from support.fixtures import Site
 from support.metadata import set_lease
 from support.modules import run_module
-from support.playbooks import Controller
 
 from .pool import Pool
-
-
-@pytest.fixture
-def pool(site: Site, network: str, tmp_path: Path) -> Pool:
-    return Pool(site, Controller(tmp_path), site.vm("desk"), network)
 
 
 def test_a_pool_through_its_life(pool: Pool, guest_v1: Path, guest_v2: Path, guest_broken: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,17 +11,12 @@ from typing import Any
 import pytest
 
 from support import virsh
-from support.fixtures import Site, make_disk
+from support.fixtures import make_disk
 from support.metadata import set_lease
 from support.modules import run_module
-from support.playbooks import Controller, Run
+from support.playbooks import Run, Started
 
 from .pool import Pool
-
-
-@pytest.fixture
-def pool(site: Site, network: str, tmp_path: Path) -> Pool:
-    return Pool(site, Controller(tmp_path), site.vm("desk"), network)
 
 
 @pytest.fixture
@@ -46,7 +38,13 @@ def six(pool: Pool, empty_disk: Path, tmp_path: Path) -> Pool:
 
 def roll(pool: Pool, *words: str, **variables: Any) -> Run:
     """Run a rollout in which a VM is well when its QEMU runs."""
-    return pool.rollout(*words, **{"rollout_health_check": "none", "rollout_shutdown_mode": "force", **variables})
+    return start_roll(pool, *words, **variables).end()
+
+
+def start_roll(pool: Pool, *words: str, **variables: Any) -> Started:
+    """Start such a rollout."""
+    given = {"rollout_health_check": "none", "rollout_shutdown_mode": "force", **variables}
+    return pool.start_rollout(*words, **given)
 
 
 def versions(pool: Pool) -> str:
@@ -191,20 +189,11 @@ def test_vms_in_use(six: Pool) -> None:
     assert versions(six) == "122222"
     assert waited.artifact["golden_rollout"]["left_alone"] == {six.vm(1): "taken by alice, and not returned in 5 s"}
 
-    command = [Path(sys.executable).parent / "ansible-playbook", "golden.libvirt.rollout"]
-    inventory = str(six.controller.inventory())
-    given = f"rollout_vm_pool={six.name} rollout_in_use=wait rollout_health_check=none rollout_shutdown_mode=force"
-    given += " rollout_shadow_boot=false"
-    waits = subprocess.Popen(
-        [*command, "-i", inventory, "-e", given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert waits.stdout is not None
-    for line in waits.stdout:
-        if "Wait until it is returned" in line:
-            break
+    waits = start_roll(six, rollout_in_use="wait")
+    waits.wait_for("Wait until it is returned")
     set_lease(six.vm(1), None)
-    output = waits.communicate(timeout=60)[0]
-    assert waits.returncode == 0, output
+    done = waits.end()
+    assert done.rc == 0, done.output
     assert versions(six) == "222222"
 
 
@@ -262,25 +251,11 @@ def test_a_version_that_does_not_boot_is_found_by_the_shadow(pool: Pool, guest_v
 def test_killed_in_a_batch_run_again_and_taken_back(six: Pool) -> None:
     """kill -9 of the rollout in the middle of a batch; the next run goes on, and the way back is there as ever."""
     before = {vm: virsh.identity(vm) for vm in six.site.vms}
-    command = [Path(sys.executable).parent / "ansible-playbook", "golden.libvirt.rollout"]
-    inventory = str(six.controller.inventory())
-    given = f"rollout_vm_pool={six.name} rollout_health_check=none rollout_shutdown_mode=force rollout_serial=2"
-    given += " rollout_shadow_boot=false rollout_health_stable_for=2"
     for seconds in (0.5, 1.5):
-        killed = subprocess.Popen(
-            [*command, "-i", inventory, "-e", given],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert killed.stdout is not None
-        for line in killed.stdout:
-            if "Replace its root" in line:
-                break
+        begun = start_roll(six, rollout_serial="2", rollout_health_stable_for="2")
+        begun.wait_for("Replace its root")
         time.sleep(seconds)
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.communicate()
+        begun.kill()
     again = roll(six, rollout_serial="2")
     assert again.rc == 0, again.output
     infos = run_module("vm_info", vm_pool=six.name)["vms"]
@@ -298,18 +273,10 @@ def test_killed_in_a_batch_run_again_and_taken_back(six: Pool) -> None:
 
 def test_two_rollouts_of_one_pool_at_once(six: Pool) -> None:
     """Whoever comes second to a VM is told so, or finds it done; nothing is lost, and the next run has the rest."""
-    command = [Path(sys.executable).parent / "ansible-playbook", "golden.libvirt.rollout"]
-    given = f"rollout_vm_pool={six.name} rollout_health_check=none rollout_shutdown_mode=force rollout_serial=3"
-    given += " rollout_shadow_boot=false rollout_keep_previous=false"
-    words = [*command, "-i", str(six.controller.inventory()), "-e", given]
-    both = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=six.controller.folder)
-        for _number in range(2)
-    ]
-    outputs = [run.communicate(timeout=300)[0] for run in both]
-    for run, output in zip(both, outputs):
-        assert "Traceback" not in output
-        assert run.returncode == 0 or "run this task again" in output or "in the meantime" in output, output
+    both = [start_roll(six, rollout_serial="3", rollout_keep_previous="false") for _number in range(2)]
+    for run in [started.end() for started in both]:
+        assert "Traceback" not in run.output
+        assert run.rc == 0 or "run this task again" in run.output or "in the meantime" in run.output, run.output
     last = roll(six, rollout_keep_previous="false")
     assert last.rc == 0, last.output
     assert versions(six) == "222222"

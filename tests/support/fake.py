@@ -33,6 +33,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor im
     Health,
     Host,
     ImageFile,
+    LibvirtNetwork,
     Shutdown,
     StoragePool,
     Volume,
@@ -146,6 +147,7 @@ class FakeHypervisor:
         self.claims: dict[str, str] = {}
         self.networks = {"default": "192.0.2.1"}
         """Libvirt networks, with the address that the hypervisor has in each."""
+        self.inactive_networks: set[str] = set()
         self.payload_service: bool | None = True
         """Whether what serves payloads over the network is installed."""
         self.stubborn: set[str] = set()
@@ -387,10 +389,10 @@ class FakeHypervisor:
     # --- networks --------------------------------------------------------------------------------------------------
 
     @counted
-    def network_address(self, name: str) -> str:
+    def network(self, name: str) -> LibvirtNetwork | None:
         if name not in self.networks:
-            raise NotFoundError(f"there is no network {name!r}")
-        return self.networks[name]
+            return None
+        return LibvirtNetwork(name not in self.inactive_networks, self.networks[name])
 
     @counted
     def serves_payloads(self) -> bool | None:

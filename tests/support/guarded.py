@@ -1,34 +1,24 @@
-"""A libvirtd of the tests' own that asks polkit about everything, and a user of it who is not root.
-
-It runs beside the libvirtd of the machine, in namespaces of its own, and runs no guests: two libvirtds disturb each
-other's cgroups.
-"""
+"""A libvirtd of the tests' own that asks polkit about everything, and a user of it who is not root."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from .fixtures import make_disk
 from .modules import ModuleFailed, Result
+from .private_libvirtd import PrivateLibvirtd, private_libvirtd
 from .virsh import PREFIX
 
 SUPPORT = Path(__file__).resolve().parent
 USER = "nobody"
 POOL = f"{PREFIX}pool"
-NAMESPACES = ("unshare", "--mount", "--net", "--propagation", "private")
 RULES = """polkit.addRule(function(action, subject) {
     if (action.id.indexOf("org.libvirt.") !== 0 || subject.user !== "@USER@")
         return polkit.Result.NOT_HANDLED;
@@ -45,24 +35,8 @@ RULES = """polkit.addRule(function(action, subject) {
 """
 
 
-@dataclass(frozen=True)
-class Guarded:
-    """The daemon: ``pid`` is that of its script, ``folder`` has all that it writes."""
-
-    pid: int
-    folder: Path
-
-    @property
-    def uri(self) -> str:
-        """Where root reaches it from outside of its namespaces; root is allowed everything."""
-        return f"qemu+unix:///system?socket={self.folder}/run/libvirt/libvirt-sock"
-
-    def virsh(self, *words: str, stdin: str | None = None) -> str:
-        """Run virsh as root and return what it prints."""
-        done = subprocess.run(
-            ["virsh", "-q", "-c", self.uri, *words], check=True, capture_output=True, text=True, input=stdin
-        )
-        return done.stdout.strip()
+class Guarded(PrivateLibvirtd):
+    """The daemon; root is allowed everything."""
 
     @contextmanager
     def denying(self, *actions: str) -> Iterator[None]:
@@ -104,46 +78,21 @@ class Guarded:
 
 @contextmanager
 def guarded_libvirtd(rules: str = RULES, settings: str = "") -> Iterator[Guarded]:
-    """Start the daemon with one storage pool, and end it; skip where namespaces cannot be made.
+    """Start the daemon with one storage pool, and end it.
 
     ``settings`` are added to its libvirtd.conf.
     """
-    if os.geteuid() != 0 or subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("a second libvirtd takes root and namespaces of its own")
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
-        for name in ("rules", "pool"):
-            (folder / name).mkdir()
+
+    def configure(folder: Path) -> None:
+        (folder / "rules").mkdir()
         (folder / "denied").touch()
-        (folder / "settings").write_text(settings)
         (folder / "rules" / "10-test.rules").write_text(
             rules.replace("@USER@", USER).replace("@DENIED@", str(folder / "denied"))
         )
-        with (folder / "output").open("wb") as output:
-            command = [*NAMESPACES, "bash", str(SUPPORT / "guarded.sh"), str(folder)]
-            daemon = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
-            )
-        try:
-            guarded = Guarded(daemon.pid, folder)
-            _wait_for(guarded)
-            xml = f"<pool type='dir'><name>{POOL}</name><target><path>{folder}/pool</path></target></pool>"
-            guarded.virsh("pool-create", "/dev/stdin", stdin=xml)
-            yield guarded
-        finally:
-            daemon.communicate(timeout=30)  # its standard input ends, and with it the daemon
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in Path("/etc/libvirt").glob("*.conf"):
+            shutil.copy(path, folder / "etc")
+        with (folder / "etc" / "libvirtd.conf").open("a") as file:
+            file.write('access_drivers = ["polkit"]\n' + settings)
 
-
-def _wait_for(guarded: Guarded) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            guarded.virsh("uri")
-        except subprocess.CalledProcessError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError((guarded.folder / "output").read_text())
+    with private_libvirtd("polkit", ("--mount", "--net"), POOL, configure) as daemon:
+        yield Guarded(daemon.pid, daemon.folder)

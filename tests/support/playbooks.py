@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -42,6 +43,37 @@ class Run:
         return stats
 
 
+class Started:
+    """A command that runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._said: list[str] = []
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it prints a line with this text."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"it never came to {text!r}: {''.join(self._said)}")
+
+    def kill(self) -> None:
+        """Kill it with its children, as ``kill -9`` does."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def end(self) -> Run:
+        """Wait until it ends, and return what it did."""
+        try:
+            rest = self._process.communicate()[0]
+        except BaseException:  # the test is broken off
+            self.kill()
+            raise
+        return Run(self._process.returncode, "\n" + "".join(self._said) + rest)
+
+
 @dataclass(frozen=True)
 class Controller:
     """A folder with an inventory, from which ansible is run. ``uris`` are those of its hypervisors."""
@@ -64,11 +96,19 @@ class Controller:
 
     def play(self, playbook: str, *words: str, **variables: Any) -> Run:
         """Run a playbook of the collection with these extra variables."""
-        given = ["-e", json.dumps(variables)]
-        return self.run("ansible-playbook", f"golden.libvirt.{playbook}", "-i", str(self.inventory()), *given, *words)
+        return self.start_play(playbook, *words, **variables).end()
 
     def run(self, command: str, *words: str, **environment: str) -> Run:
         """Run a command of Ansible; everything that it prints is in the output."""
+        return self.start(command, *words, **environment).end()
+
+    def start_play(self, playbook: str, *words: str, **variables: Any) -> Started:
+        """Start a playbook of the collection with these extra variables."""
+        given = ["-i", str(self.inventory()), "-e", json.dumps(variables)]
+        return self.start("ansible-playbook", f"golden.libvirt.{playbook}", *given, *words)
+
+    def start(self, command: str, *words: str, **environment: str) -> Started:
+        """Start a command of Ansible."""
         settings = {
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
             "ANSIBLE_SHOW_CUSTOM_STATS": "true",
@@ -77,17 +117,16 @@ class Controller:
             "COLUMNS": "500",
             **environment,
         }
-        program = Path(sys.executable).parent / command
-        done = subprocess.run(
-            [program, *words],
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / command, *words],
             cwd=self.folder,
             env={**os.environ, **settings},
-            check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
-        return Run(done.returncode, "\n" + done.stdout)
+        return Started(process)
 
 
 def _plain(value: Variables) -> Any:

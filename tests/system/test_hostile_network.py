@@ -32,8 +32,8 @@ def test_modules_work_over_tls(host: TlsHost, empty_disk: Path) -> None:
     volume = {"size": "8MiB", "device_id": 1}
     made = run_module("vm", uri=uri, name=VM, template="web", storage_pools=[POOL], volumes=[volume])
     assert made["vm"]["name"] == VM
-    assert host.virsh("list", "--all", "--name").split() == [VM]
-    assert (host.folder / "pool" / "web.v1.qcow2").read_bytes() == empty_disk.read_bytes()
+    assert host.daemon.virsh("list", "--all", "--name").split() == [VM]
+    assert (host.daemon.folder / "pool" / "web.v1.qcow2").read_bytes() == empty_disk.read_bytes()
     assert run_module("vm_restore", uri=uri, vm=VM, force=True)["vm"]["root"]["volume"] == f"{VM}.root.2.qcow2"
     files = [{"name": "a", "content": "b"}]
     assert run_module("vm_payload", uri=uri, vm=VM, files=files)["changed"]
@@ -41,7 +41,7 @@ def test_modules_work_over_tls(host: TlsHost, empty_disk: Path) -> None:
     assert [vm["name"] for vm in run_module("vm_info", uri=uri)["vms"]] == [VM]
     run_module("vm", uri=uri, name=VM, state="absent", delete_data_volumes=True)
     run_module("template_version", uri=uri, storage_pool=POOL, template="web", state="absent")
-    assert host.virsh("vol-list", POOL) == ""
+    assert host.daemon.virsh("vol-list", POOL) == ""
 
 
 @pytest.mark.parametrize("client", ["stranger", "nobody"])
@@ -53,9 +53,9 @@ def test_who_has_no_certificate_of_the_authority_is_refused(host: TlsHost, clien
 
 
 def test_a_server_of_another_authority_is_not_trusted(host: TlsHost) -> None:
-    trusting = host.folder / "client" / "cacert.pem"
+    trusting = host.daemon.folder / "client" / "cacert.pem"
     right = trusting.read_bytes()
-    trusting.write_bytes((host.folder / "other.pem").read_bytes())
+    trusting.write_bytes((host.daemon.folder / "other.pem").read_bytes())
     try:
         with pytest.raises(ModuleFailed, match="cannot connect to"):
             run_module("vm_info", uri=host.uri())

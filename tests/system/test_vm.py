@@ -163,6 +163,7 @@ def test_a_vm_whose_maker_died_is_completed(site: Site, template: str) -> None:
         ({"use_latest_template_version": True}, "stateless"),
         ({"size": {"memory": "12 parsecs"}}, "12 parsecs"),
         ({"size": {"cpus": 0}}, "less than 1"),
+        ({"networks": [{"network": "nosuch"}], "description": "other"}, "there is no network 'nosuch'"),
     ],
 )
 def test_what_cannot_be_changed_is_refused(site: Site, template: str, options: dict[str, Any], words: str) -> None:
@@ -175,8 +176,8 @@ def test_what_cannot_be_changed_is_refused(site: Site, template: str, options: d
 def test_a_changed_vm_that_does_not_start_is_changed_back(site: Site, template: str) -> None:
     vm = make(site)
     before = sorted(virsh("dumpxml", "--inactive", vm).splitlines())
-    with pytest.raises(ModuleFailed, match="nosuch") as failure:
-        run_module("vm", name=vm, networks=[{"network": "nosuch"}], description="other", state="started")
+    with pytest.raises(ModuleFailed, match="give the VM less memory") as failure:
+        run_module("vm", name=vm, size={"memory": "1024TiB"}, description="other", state="started")
     assert failure.value.result["rolled_back"] is True
     assert sorted(virsh("dumpxml", "--inactive", vm).splitlines()) == before
 

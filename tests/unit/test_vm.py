@@ -74,6 +74,7 @@ def test_a_new_vm(hv: FakeHypervisor) -> None:
 
 def test_a_new_vm_with_all_that_can_be_wanted(hv: FakeHypervisor) -> None:
     hv.pools |= {"small": FakePool("small", capacity=10 * MIB), "big": FakePool("big")}
+    hv.networks |= {"lab": "", "dmz": ""}
     networks = (Network("lab", "52:54:00:00:00:01"), Network("dmz", model="e1000e"))
     wanted: dict[str, Any] = {
         "template": "web",
@@ -225,7 +226,9 @@ def test_what_is_not_given_stays() -> None:
 
 
 def test_networks_are_changed_in_their_places() -> None:
-    hv = with_vm(state="present", networks=(Network("lab"), Network("dmz")))
+    hv = with_vm(state="present")
+    hv.networks |= {"lab": "", "dmz": ""}
+    do(hv, ensuring(networks=(Network("lab"), Network("dmz"))))
     macs = [nic.mac for nic in nics(hv)]
     do(hv, ensuring(networks=(Network("lab"), Network("default"))))
     assert nics(hv) == (Nic(macs[0], "lab", "virtio"), Nic(macs[1], "default", "virtio"))

@@ -80,6 +80,14 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class LibvirtNetwork:
+    """A libvirt network; ``address`` is the IPv4 address that the hypervisor has in it, empty where it has none."""
+
+    active: bool
+    address: str = ""
+
+
+@dataclass(frozen=True)
 class ImageFile:
     """A file where the module runs: its size, the bytes of it that are no holes, and its beginning."""
 
@@ -189,11 +197,8 @@ class Hypervisor(Protocol):
         """Return ``kvm`` where a KVM guest really runs, else ``qemu``."""
 
     # networks --------------------------------------------------------------------------------------------------
-    def network_address(self, name: str) -> str:
-        """Return the IPv4 address that the hypervisor has in a libvirt network, or an empty text where it has none.
-
-        No network of that name: ``NotFoundError``.
-        """
+    def network(self, name: str) -> LibvirtNetwork | None:
+        """Return a libvirt network, or None."""
 
     def serves_payloads(self) -> bool | None:
         """Return whether what serves payloads over the network is installed on the hypervisor; None: not known, as this

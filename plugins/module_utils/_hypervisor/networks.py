@@ -6,7 +6,7 @@ import os
 import xml.etree.ElementTree as ET
 from urllib.parse import urlsplit
 
-from .._core.errors import NotFoundError
+from .._core.hypervisor import LibvirtNetwork
 from .connection import Connection, translated
 from .library import libvirt
 
@@ -20,21 +20,19 @@ class NetworkCalls:
 
     connection: Connection
 
-    def network_address(self, name: str) -> str:
+    def network(self, name: str) -> LibvirtNetwork | None:
         with translated(f"cannot look at network {name!r}"):
             try:
                 network = self.connection.libvirt.networkLookupByName(name)
-                xml = network.XMLDesc()
+                active, xml = bool(network.isActive()), network.XMLDesc()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
                     raise
-                raise NotFoundError(
-                    f"there is no network {name!r}; see 'virsh net-list --all' for those that there are"
-                ) from error
+                return None
         for ip in ET.fromstring(xml).iterfind("ip"):
             if ip.get("family", "ipv4") == "ipv4":
-                return ip.get("address", "")
-        return ""
+                return LibvirtNetwork(active, ip.get("address", ""))
+        return LibvirtNetwork(active)
 
     def serves_payloads(self) -> bool | None:
         uri = urlsplit(self.connection.uri)

@@ -236,7 +236,8 @@ def _unless_gone(*, pool: bool = False) -> Iterator[None]:
 def _when_unused(call: Callable[[], Any]) -> None:
     """Make a call that libvirt refuses while somebody else reads the volume: again and again, for some time.
 
-    One that is being made is not waited for: by then, its maker uses it.
+    One that is being made is not waited for: by then, its maker uses it. libvirt sends no event when a volume falls
+    out of use, so there is nothing to wait for but the next try.
     """
     deadline = time.monotonic() + _IN_USE_FOR
     while True:

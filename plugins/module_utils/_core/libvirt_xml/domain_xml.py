@@ -177,6 +177,12 @@ def nics_of(xml: str) -> tuple[Nic, ...]:
     return tuple(_nic(nic) for nic in ET.fromstring(xml).iterfind("devices/interface"))
 
 
+def networks_of(xml: str) -> list[str]:
+    """Return the libvirt networks that a definition's network cards are on, the first first."""
+    cards = ET.fromstring(xml).findall("devices/interface[@type='network']/source")
+    return list(dict.fromkeys(source.get("network", "") for source in cards))
+
+
 def agent_state(live_xml: str) -> str:
     """Return whether the guest agent of a running VM is ``connected`` or ``disconnected``; empty: not known."""
     target = ET.fromstring(live_xml).find("devices/channel/target[@name='org.qemu.guest_agent.0']")

@@ -24,12 +24,6 @@ def seed_url(address: str, uuid: str, sha256: str, path: str) -> str:
     return f"http://{address}:{PORT}/{token}/"
 
 
-def networks_of(xml: str) -> list[str]:
-    """Return the libvirt networks that a definition's network cards are on, the first first."""
-    cards = ET.fromstring(xml).findall("devices/interface[@type='network']/source")
-    return list(dict.fromkeys(source.get("network", "") for source in cards))
-
-
 def check_smbios(vm: str, xml: str, present: Payload | None) -> None:
     """Refuse a VM whose serial number cannot tell its guest of a payload, or tells it something else."""
     domain = ET.fromstring(xml)

@@ -26,7 +26,8 @@ from ..libvirt_xml.payload_drive import (
     source_of,
     with_source,
 )
-from ..libvirt_xml.payload_seed import NETWORK, check_smbios, networks_of, seed_url, serial_for
+from ..libvirt_xml.payload_seed import NETWORK, check_smbios, seed_url, serial_for
+from ..networks import find_network
 from ..permissions import may_start
 from ..plan import Plan, Step
 from ..vm.record import Payload
@@ -203,8 +204,8 @@ def _choose(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest) -
 
 def _address(hv: Hypervisor, vm: Vm) -> str:
     """Return the address of the hypervisor at which the VM's guest reaches it."""
-    for network in networks_of(vm.domain.xml):
-        address = hv.network_address(network)
+    for network in domain_xml.networks_of(vm.domain.xml):
+        address = find_network(hv, network, vm.name).address
         if address:
             return address
     raise RefusedError(

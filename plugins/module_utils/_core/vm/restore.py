@@ -9,6 +9,7 @@ from ..errors import NotFoundError, RefusedError
 from ..hypervisor import Health, Hypervisor, Shutdown
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
+from ..networks import check_networks
 from ..plan import Plan
 from ..template.catalog import Template, check_usable, read_template
 from ..template.manifest import Manifest
@@ -155,6 +156,8 @@ def _check_possible(hv: Hypervisor, vm: Vm, record: Record, request: RestoreRequ
             "stop the VM "
             "to use it up, or set 'force: true' to drop it"
         )
+    if _switch(hv, vm, request).runs_after:
+        check_networks(hv, domain_xml.networks_of(vm.domain.xml), vm.name, starts=True)
 
 
 def _used_since(hv: Hypervisor, vm: Vm, request: RestoreRequest) -> bool:

@@ -10,6 +10,7 @@ from ..hypervisor import RUNNING, SHUT_OFF, Hypervisor, Shutdown
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..names import LATEST
+from ..networks import check_networks
 from ..payload.payload_volume import stray_payloads
 from ..payload.vm_payload import hand_over
 from ..permissions import may_start, may_stop, may_write
@@ -54,14 +55,10 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
     _check_unchangeable(catalogue, request, vm, record)
     wanted = _wanted_record(request, vm, record)
     xml = _wanted_xml(request, vm, wanted)
-    steps, warnings = [], []
-    described = request.description in (None, vm.description)  # blanks count in it, and in nothing else
-    if not described or domain_xml.canonical(xml) != domain_xml.canonical(vm.domain.xml):
-        say, needs = f"change VM {vm.name!r}", may_write(vm.name)
-        hardware = xml  # the steps that follow do the rest of what is going to be in ``xml``
-        steps.append(Step(say, lambda: hv.define(hardware), lambda: hv.define(vm.domain.xml), needs=needs))
-        if vm.domain.active and _hardware_differs(request, vm):
-            warnings.append(f"VM {vm.name!r} runs: its changed hardware takes effect when it is next started")
+    _check_networks(hv, request, vm, xml)
+    steps, warnings = _define_steps(hv, request, vm, xml), []
+    if steps and vm.domain.active and _hardware_differs(request, vm):
+        warnings.append(f"VM {vm.name!r} runs: its changed hardware takes effect when it is next started")
     autostart = vm.domain.autostart if request.autostart is None else request.autostart
     if autostart != vm.domain.autostart:
         steps.append(
@@ -119,6 +116,21 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
         warnings=tuple(warnings),
         look=look_at_vm(hv, vm.name),
     )
+
+
+def _define_steps(hv: Hypervisor, request: VmRequest, vm: Vm, xml: str) -> list[Step]:
+    """Return the step that changes the definition; the steps after it do the rest of what is going to be in it."""
+    described = request.description in (None, vm.description)  # blanks count in it, and in nothing else
+    if described and domain_xml.canonical(xml) == domain_xml.canonical(vm.domain.xml):
+        return []
+    say, needs = f"change VM {vm.name!r}", may_write(vm.name)
+    return [Step(say, lambda: hv.define(xml), lambda: hv.define(vm.domain.xml), needs=needs)]
+
+
+def _check_networks(hv: Hypervisor, request: VmRequest, vm: Vm, xml: str) -> None:
+    starts = request.state == STARTED and not vm.domain.active
+    if starts or _networks_differ(request, vm):
+        check_networks(hv, domain_xml.networks_of(xml), vm.name, starts=starts)
 
 
 def _restore_to_start(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: Vm) -> RestoreRequest | None:

@@ -11,6 +11,7 @@ from ..hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor, Shutdown, Storag
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..names import LATEST
+from ..networks import check_networks
 from ..payload.vm_payload import hand_over
 from ..permissions import may_create_volume, may_define, may_start, may_write
 from ..plan import Plan, Step
@@ -44,8 +45,15 @@ def find_origin(hv: Hypervisor, request: VmRequest) -> Origin:
     version = check_usable(template.select(request.template_version or LATEST))
     check_follows(request)
     check_root_size(version, request.size.storage, f"size.storage_size_in_gb of VM {request.name!r}")
+    check_networks(hv, _networks(request, version), request.name, starts=request.state == STARTED)
     pool = choose_storage_pool(hv, list(request.storage_pools) or [template.storage_pool])
     return Origin(template, version, pool, tuple(hv.volume_names(pool.name)))
+
+
+def _networks(request: VmRequest, version: Manifest) -> list[str]:
+    if request.networks is None:
+        return domain_xml.networks_of(version.domain_xml)
+    return [network.network for network in request.networks]
 
 
 def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, origin: Origin | None = None) -> Plan:
