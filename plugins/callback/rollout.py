@@ -62,7 +62,6 @@ import atexit
 import json
 import os
 import re
-import shutil
 import sys
 import threading
 import time
@@ -332,7 +331,7 @@ class _Foot:
                 return
 
     def _paint(self) -> None:
-        width, rows = shutil.get_terminal_size()
+        width, rows = _terminal_size()
         with self._lock:
             lines = rollout_lines.live_lines(self._watch, time.monotonic(), width, rows // 2, self._signs)
         before = ""
@@ -349,9 +348,14 @@ def _to_terminal(text: str) -> None:
     os.write(sys.stdout.fileno(), text.encode(sys.stdout.encoding or "utf-8", "replace"))
 
 
+def _terminal_size() -> tuple[int, int]:
+    """Return the columns and lines of the terminal that is written to: LINES and COLUMNS may be of another one."""
+    return os.get_terminal_size(sys.stdout.fileno())
+
+
 def _is_live() -> bool:
     wanted = not constants.config.get_config_value("ANSIBLE_NOCOLOR") and os.environ.get("TERM", "dumb") != "dumb"
-    return wanted and sys.stdout.isatty() and shutil.get_terminal_size().lines >= 12
+    return wanted and sys.stdout.isatty() and _terminal_size()[1] >= 12
 
 
 def _new_path(folder: str, report: Report, began: time.struct_time) -> str:

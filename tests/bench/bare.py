@@ -78,6 +78,18 @@ def roll(libvirt: Any, connector: Any, storage_pool: str, image: Path, vms: list
         root.set("volume", f"{domain.name()}.root.{number}.qcow2")
         old.append(before.name)
         definitions.append(ET.tostring(xml, encoding="unicode"))
+    _restart(libvirt, connector, domains, definitions)
+    for name in old:
+        pool.storageVolLookupByName(name).delete()
+
+
+def reboot(libvirt: Any, connector: Any, vms: list[str]) -> None:
+    """Shut running VMs down, all at once, start them again, and wait for their guest agents."""
+    domains = [libvirt.lookupByName(vm) for vm in vms]
+    _restart(libvirt, connector, domains, [domain.XMLDesc(2) for domain in domains])
+
+
+def _restart(libvirt: Any, connector: Any, domains: list[Any], definitions: list[str]) -> None:
     for domain in domains:
         _shut_down(domain)
     for domain, definition in zip(domains, definitions):
@@ -88,10 +100,9 @@ def roll(libvirt: Any, connector: Any, storage_pool: str, image: Path, vms: list
                 asked = time.monotonic()
                 _shut_down(domain)
         libvirt.defineXML(definition).create()
-    for domain, name in zip(domains, old):
+    for domain in domains:
         while not _answers(connector, domain):
             time.sleep(0.1)
-        pool.storageVolLookupByName(name).delete()
 
 
 def _shut_down(domain: Any) -> None:

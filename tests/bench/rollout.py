@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What a rollout of running guests costs: our playbook, beside a straightforward playbook with community.libvirt and a
-bare script.
+bare script; and what the way back costs, beside reboots of the same guests.
 
     scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [VMS [BATCH ...]]
 
@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from support.modules import run_module
 from support.playbooks import Controller, Run
 from support.virsh import in_guest, virsh, wait_for_guest
 
-BARE_LIMIT, COMMUNITY_LIMIT = 1.1, 0.67
+BARE_LIMIT, COMMUNITY_LIMIT, BACK_LIMIT = 1.1, 0.67, 1.1
 COMMUNITY = REPOSITORY / ".cache" / "community" / "bin" / "ansible-playbook"
 PLAYBOOK = r"""
 - name: Give VMs fresh roots
@@ -110,17 +110,41 @@ class Rollouts:
     folder: Path
 
     def ours(self, batch: int) -> float:
-        """Return the seconds of our playbook; it goes to a version made before, which shares one of the two images."""
+        """Return the seconds of our playbook."""
+        return self._roll(batch, rollout_keep_previous="false")
+
+    def back(self, batch: int) -> float:
+        """Return the seconds in which our playbook takes back what it has moved."""
+        version = self._version()
+        self._roll(batch)
+        taken = self._play("rollback", rollout_serial=str(batch))
+        self._check(version)
+        return taken
+
+    def reboots(self, batch: int) -> float:
+        """Return the seconds that the guests take to reboot."""
+        connection = libvirt.open(bare.URI)
+        return seconds(lambda: self._by_batch(batch, lambda vms: bare.reboot(connection, libvirt_qemu, vms)))
+
+    def _roll(self, batch: int, **words: str) -> float:
+        """Roll out a version made before, which shares one of the two images."""
         version = self._other()
         pool, source = dict(storage_pool=self.site.storage_pool), {"version": str(version)}
         run_module("template_version", template="web", source=source, version_name=str(uuid4()), **pool)
-        words = dict(rollout_serial=str(batch), rollout_shadow_boot="false", rollout_keep_previous="false")
-        controller = Controller(self.folder)
-        runs: list[Run] = []
-        taken = seconds(lambda: runs.append(controller.play("rollout", rollout_vm_pool=self.vms[0][:-2], **words)))
-        assert runs[0].rc == 0, runs[0].output
+        taken = self._play("rollout", rollout_serial=str(batch), rollout_shadow_boot="false", **words)
         self._check(version)
         return taken
+
+    def _play(self, playbook: str, **words: str) -> float:
+        controller = Controller(self.folder)
+        runs: list[Run] = []
+        taken = seconds(lambda: runs.append(controller.play(playbook, rollout_vm_pool=self.vms[0][:-2], **words)))
+        assert runs[0].rc == 0, runs[0].output
+        return taken
+
+    def _by_batch(self, batch: int, do: Callable[[list[str]], None]) -> None:
+        for first in range(0, len(self.vms), batch):
+            do(self.vms[first : first + batch])
 
     def community(self, batch: int) -> float:
         """Return the seconds of the playbook with community.libvirt."""
@@ -143,18 +167,20 @@ class Rollouts:
         """Return the seconds of the bare script."""
         version = self._other()
         image = self.site.folder / f"web.v{version}.qcow2"
+        connection = libvirt.open(bare.URI)
 
-        def roll() -> None:
-            connection = libvirt.open(bare.URI)
-            for first in range(0, len(self.vms), batch):
-                bare.roll(connection, libvirt_qemu, self.site.storage_pool, image, self.vms[first : first + batch])
+        def roll(vms: list[str]) -> None:
+            bare.roll(connection, libvirt_qemu, self.site.storage_pool, image, vms)
 
-        taken = seconds(roll)
+        taken = seconds(lambda: self._by_batch(batch, roll))
         self._check(version)
         return taken
 
+    def _version(self) -> int:
+        return int(in_guest(self.vms[0], "cat /etc/golden-version"))
+
     def _other(self) -> int:
-        return 3 - int(in_guest(self.vms[0], "cat /etc/golden-version"))
+        return 3 - self._version()
 
     def _check(self, version: int) -> None:
         assert {in_guest(vm, "cat /etc/golden-version") for vm in self.vms} == {str(version)}
@@ -183,16 +209,22 @@ def figures(count: int, batches: list[int]) -> Iterator[Figure]:
         if COMMUNITY.exists():
             others["playbook with community.libvirt"] = (rollouts.community, COMMUNITY_LIMIT)
         for batch in batches:
-            # there and back again, so that a machine that becomes quieter favours nobody
-            order = [rollouts.ours, *(call for call, _limit in others.values())]
-            taken = dict.fromkeys(order, 0.0)
-            for call in (*order, *reversed(order)):
-                taken[call] += call(batch) / 2 / count
-            ours = taken[rollouts.ours]
-            for name, (call, limit) in others.items():
+            taken = _each(batch, count, rollouts.ours, *(call for call, _limit in others.values()))
+            for taken_by_other, (name, (_call, limit)) in zip(taken[1:], others.items()):
                 what = f"rollout of {count} running guests, batches of {batch}"
-                beside = f"{name}, {taken[call]:.1f} s"
-                yield Figure(what, f"{ours:.1f} s per VM", beside, ours / taken[call], limit)
+                beside = f"{name}, {taken_by_other:.1f} s"
+                yield Figure(what, f"{taken[0]:.1f} s per VM", beside, taken[0] / taken_by_other, limit)
+        back, reboots = _each(count, count, rollouts.back, rollouts.reboots)
+        what, beside = f"rollback of {count} running guests, all at once", f"their reboots, {reboots:.1f} s"
+        yield Figure(what, f"{back:.1f} s per VM", beside, back / reboots, BACK_LIMIT)
+
+
+def _each(batch: int, count: int, *calls: Callable[[int], float]) -> list[float]:
+    """Return the seconds per VM of calls, made there and back again: a machine that becomes quieter favours none."""
+    taken = [0.0] * len(calls)
+    for number in (*range(len(calls)), *reversed(range(len(calls)))):
+        taken[number] += calls[number](batch) / 2 / count
+    return taken
 
 
 def main() -> int:

@@ -190,7 +190,8 @@ def test_live_lines_on_a_terminal(lab: Lab) -> None:
     )
     with terminal(rows=30) as shown:
         words = lab.words(rollout_drain_tasks=drain, rollout_serial="1,2")
-        shown.run([ANSIBLE_PLAYBOOK, *words], lab.controller.folder, lab.environment())
+        stale = {"LINES": "24", "COLUMNS": "80"}  # of another terminal, as some programs export them
+        shown.run([ANSIBLE_PLAYBOOK, *words], lab.controller.folder, {**lab.environment(), **stale})
         foot = shown.wait_for_foot(rf"● {lab.vm(1)} .* drain +\d+ s[^●]*○ {lab.vm(2)}")
         assert "0/3 · batch 1/2" in foot
         Path(f"{gate}{lab.vm(1)}").touch()

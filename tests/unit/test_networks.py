@@ -29,10 +29,13 @@ def test_no_vm_is_made_on_a_network_that_is_not_there(state: str) -> None:
     refused(hv, ensuring_pool(template="web", count=2, networks=LAB), "no network 'lab'", NotFoundError)
 
 
-def test_the_networks_of_the_template_are_looked_for_too() -> None:
+def test_the_networks_of_the_template_are_looked_for_when_the_vm_starts() -> None:
     hv = with_template()
     hv.networks.clear()
-    refused(hv, ensuring(template="web"), "no network 'default' for VM 'web-1'", NotFoundError)
+    refused(hv, ensuring(template="web", state="started"), "no network 'default' for VM 'web-1'", NotFoundError)
+    do(hv, ensuring(template="web", state="present"))  # it is given others before it starts
+    do(hv, ensuring(networks=()))
+    do(hv, ensuring(state="started"))
 
 
 def test_no_vm_is_moved_to_a_network_that_is_not_there() -> None:

@@ -45,15 +45,18 @@ def find_origin(hv: Hypervisor, request: VmRequest) -> Origin:
     version = check_usable(template.select(request.template_version or LATEST))
     check_follows(request)
     check_root_size(version, request.size.storage, f"size.storage_size_in_gb of VM {request.name!r}")
-    check_networks(hv, _networks(request, version), request.name, starts=request.state == STARTED)
+    _check_networks(hv, request, version)
     pool = choose_storage_pool(hv, list(request.storage_pools) or [template.storage_pool])
     return Origin(template, version, pool, tuple(hv.volume_names(pool.name)))
 
 
-def _networks(request: VmRequest, version: Manifest) -> list[str]:
-    if request.networks is None:
-        return domain_xml.networks_of(version.domain_xml)
-    return [network.network for network in request.networks]
+def _check_networks(hv: Hypervisor, request: VmRequest, version: Manifest) -> None:
+    """Refuse networks that are asked for and not there; those of the template matter when the VM starts."""
+    starts = request.state == STARTED
+    if request.networks is not None:
+        check_networks(hv, [network.network for network in request.networks], request.name, starts=starts)
+    elif starts:
+        check_networks(hv, domain_xml.networks_of(version.domain_xml), request.name, starts=True)
 
 
 def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, origin: Origin | None = None) -> Plan:
