@@ -17,6 +17,8 @@ from .library import libvirt
 
 _ASK_AGAIN = 10.0
 """Seconds after which a guest that was asked to shut down is asked again: early in its boot it does not listen."""
+_GOING = 5.0
+"""Seconds for which a VM that libvirt no longer calls running may still be active."""
 
 
 class DomainCalls:
@@ -206,8 +208,10 @@ class DomainCalls:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 domain.shutdown()
-            except libvirt.libvirtError:
-                if domain.isActive():
+            except libvirt.libvirtError as error:
+                # One that goes down just now is not running any more for libvirt, and active still for a moment.
+                going = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+                if not self.connection.wait_until(lambda: not domain.isActive(), min(left, _GOING) if going else 0):
                     raise
                 return True
             if self.connection.wait_until(lambda: not domain.isActive(), min(left, _ASK_AGAIN)):
