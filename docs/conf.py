@@ -55,6 +55,7 @@ html_theme_options = {
 
 ANSIBLE = "https://docs.ansible.com/projects/ansible/latest/"
 ELSEWHERE = {
+    "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
     "callback_plugins": "plugins/callback.html",
     "common_return_values": "reference_appendices/common_return_values.html",

@@ -30,7 +30,10 @@ settle() {
   rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale,info}/*
   : >"$tree/etc/machine-id"  # made at the first boot
   echo '/dev/vda2 / ext4 rw,noatime 0 1' >"$tree/etc/fstab"
-  printf '%s\n' 'datasource_list: [NoCloud, None]' 'locale: C.UTF-8' >"$tree/etc/cloud/cloud.cfg.d/90-nocloud.cfg"
+  # of what it does at the end of the boot, most is slow and of no use here: keyboards, grub, apt, other init systems
+  printf '%s\n' 'datasource_list: [NoCloud, None]' 'locale: C.UTF-8' 'cloud_config_modules: [runcmd]' \
+    'cloud_final_modules: [write-files-deferred, scripts-user, final-message]' \
+    >"$tree/etc/cloud/cloud.cfg.d/90-nocloud.cfg"
   ln -sf /run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
   chroot "$tree" systemctl --quiet enable systemd-networkd
   # what only costs time in a guest that a test looks at
@@ -43,7 +46,8 @@ settle() {
 make_base() {
   local tree=$work/tree options folder
   local unused=()  # Debian's cloud kernel would be smaller, but reads no SATA drives
-  for folder in drivers/{gpu,media,infiniband,iio,staging,isdn,mtd,usb,video,net/{ethernet,wireless,usb}} sound; do
+  for folder in arch/x86/{kvm,platform} drivers/{cpufreq,gpu,i2c,iio,infiniband,input/{misc,mouse},isdn,media,mfd} \
+    drivers/{mtd,net/{ethernet,usb,wireless},platform,staging,usb,video,watchdog} net/{bluetooth,mac80211,wireless} sound; do
     unused+=(--dpkgopt="path-exclude=/lib/modules/*/kernel/$folder/*")
   done
   # the initrd holds only what finds the root; $1 is for mmdebstrap

@@ -151,19 +151,24 @@ stage_oldest_core() {
     return
   fi
   make_venv "$CACHE/oldest-core" "$(newest_python)" -r meta/ee-requirements.txt 'ansible-core==2.19.*' pytest hypothesis
-  "$CACHE/oldest-core/bin/pytest" -q tests/unit
+  unit_tests --files-with-matches |
+    xargs -d '\n' "$CACHE/oldest-core/bin/pytest" -q tests/system/test_in_process.py
 }
 
 stage_oldest_python() {
-  local python files
+  local python
   if ! python=$(find_python 3.9); then
     echo "NOT RUN: there is no Python 3.9 here"
     return
   fi
-  # no ansible-core for controllers runs on it, so: the tests that need neither ansible nor libvirt
-  files=$(grep -rLE '_runner|_hypervisor|support\.(in_memory|modules)|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit)
+  # no ansible-core for controllers runs on it
   make_venv "$CACHE/oldest-python" "$python" pytest hypothesis PyYAML pycdlib pyfatfs
-  xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q <<<"$files"
+  unit_tests --files-without-match | xargs -d '\n' "$CACHE/oldest-python/bin/pytest" -q
+}
+
+# Print the files of the unit tests that need ansible-core or libvirt (--files-with-matches), or the others.
+unit_tests() {
+  grep -rE "$1" '_runner|_hypervisor|support\.(in_memory|modules)|(import|from) (ansible\b[^_]|libvirt)' --include 'test_*.py' tests/unit
 }
 
 # The guests that tests boot; made before, as making them takes a network.

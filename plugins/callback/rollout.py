@@ -65,7 +65,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,6 +89,7 @@ from ..module_utils._core.rollout.rollout_report import (
 )
 from ..module_utils._core.rollout.rollout_watch import FAILED_TASK, SKIPPED, SUCCEEDED, Place, Task, Watch
 from ..module_utils._core.rollout.terminal_foot import closed, opened, painted
+from ..plugin_utils.phase_pipe import PhasePipe, open_pipe
 
 KINDS = {
     "golden.libvirt.vm_restore": rollout_watch.RESTORE,
@@ -141,6 +142,7 @@ class CallbackModule(CallbackBase):
         self._told: dict[str, tuple[str, bool | None]] = {}
         self._batch_told = 0
         self._foot: _Foot | None = None
+        self._pipe: PhasePipe | None = None
         self._path = ""
         self._next_write = 0.0
         self._ended = False
@@ -151,6 +153,8 @@ class CallbackModule(CallbackBase):
         """Begin with a playbook."""
         self._begin()
         self._watch.playbook(os.path.basename(str(playbook._file_name)))
+        if self.get_option("display") == "auto" and _is_live():
+            self._pipe = open_pipe()  # now, as processes for tasks have only what is there when they are made
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Note the hosts of a play, or of its next batch."""
@@ -237,6 +241,7 @@ class CallbackModule(CallbackBase):
     def _changes(self, task: Task, how: str = "") -> Iterator[None]:
         """Take over what has happened, and show what is new if it can have changed anything."""
         with self._lock:
+            self._hear()
             yield
             matters = task.kind == rollout_watch.RESTORE or task.hook or how == FAILED_TASK
             if matters and self._watch.is_rollout:
@@ -254,9 +259,9 @@ class CallbackModule(CallbackBase):
             self._write(report)
         if self.get_option("display") == "none":
             return
-        if self.get_option("display") == "auto" and _is_live():
+        if self._pipe is not None:
             if self._foot is None:
-                self._foot = _Foot(self._watch, self._lock)
+                self._foot = _Foot(self._live_lines)
             return
         if self._watch.batch[0] != self._batch_told:
             self._batch_told = self._watch.batch[0]
@@ -265,6 +270,19 @@ class CallbackModule(CallbackBase):
             if vm.result in TOLD:
                 line = rollout_lines.plain_end(self._watch, vm, report, now)
                 self._display.display(line, color=COLOURS.get(vm.result))
+
+    def _live_lines(self, width: int, height: int, signs: rollout_lines.Signs) -> list[str]:
+        """Return what is to be at the foot of the terminal now."""
+        with self._lock:
+            self._hear()
+            return rollout_lines.live_lines(self._watch, time.monotonic(), width, height, signs)
+
+    def _hear(self) -> None:
+        """Take over what the tasks that run have told of their phases."""
+        for told in () if self._pipe is None else self._pipe.told():
+            if KINDS.get(told.action) == rollout_watch.RESTORE:
+                about = Task(rollout_watch.RESTORE, "", vm=told.vm, uri=told.uri)
+                self._watch.phase_begins(told.host, about, told.phase, told.at)
 
     def _end(self, outcome: str) -> None:
         """Show and write the end; a worker, which is a copy of this process, has nothing to do with it."""
@@ -304,11 +322,13 @@ class CallbackModule(CallbackBase):
 
 
 class _Foot:
-    """The live lines at the foot of the terminal, painted by a thread of their own."""
+    """The live lines at the foot of the terminal, painted by a thread of their own.
 
-    def __init__(self, watch: Watch, lock: threading.Lock) -> None:
-        self._watch = watch
-        self._lock = lock
+    ``lines`` returns them for a width, a height, and the characters to draw with.
+    """
+
+    def __init__(self, lines: Callable[[int, int, rollout_lines.Signs], list[str]]) -> None:
+        self._lines = lines
         self._size = (0, 0)
         self._height = 0
         self._signs = rollout_lines.FINE if "utf" in (sys.stdout.encoding or "").lower() else rollout_lines.ASCII
@@ -332,8 +352,7 @@ class _Foot:
 
     def _paint(self) -> None:
         width, rows = _terminal_size()
-        with self._lock:
-            lines = rollout_lines.live_lines(self._watch, time.monotonic(), width, rows // 2, self._signs)
+        lines = self._lines(width, rows // 2, self._signs)
         before = ""
         if (width, rows) != self._size or len(lines) != self._height:
             if self._height:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
@@ -17,6 +18,9 @@ from ._core.text import readable
 from ._hypervisor import LIBVIRT_IMPORT_ERROR, LibvirtHypervisor
 
 Params = dict[str, Any]
+
+phase_begins: ContextVar[Callable[[str], None]] = ContextVar("phase_begins", default=lambda phase: None)
+"""Who is told of each phase of a task as it begins; nobody, where a module is a process of its own."""
 
 _MOST = 2**53
 """No option is a larger number: clocks and libvirt would stumble over it."""
@@ -40,7 +44,7 @@ def run(plan: Callable[[Hypervisor, Params], Plan], returns: str, argument_spec:
             result["diff"] = _diff(found)
         phases: Phases = {}
         if not module.check_mode:
-            phases = found.apply(time.monotonic)
+            phases = found.apply(time.monotonic, phase_begins.get())
             _warn(module, found.tells())
         with _looking_back(done=found.changed and not module.check_mode):
             if found.changed and found.look is not None and not module.check_mode:

@@ -69,6 +69,15 @@ def make_image(path: Path, mib: int, virtual: str) -> Path:
     return path
 
 
+def make_raw(path: Path, size: str) -> Path:
+    """Make a sparse raw image with a boot sector and 1 MiB in it."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", path, size], check=True)
+    with path.open("r+b") as file:
+        file.seek(510)
+        file.write(b"\x55\xaa" + bytes(MIB // 2) + b"x" * MIB)
+    return path
+
+
 def speed(mib: int, times: list[float]) -> str:
     """Return the throughput in words."""
     return f"{mib / statistics.median(times):.0f} MiB/s"
@@ -121,12 +130,14 @@ def of_large_disks(publisher: Publisher, folder: Path) -> Iterator[Figure]:
     site = publisher.site
     sizes = ("1G", "100G")
     images = [make_disk(folder / f"{size}.qcow2", size) for size in sizes]
+    raws = [make_raw(folder / f"{size}.raw", size) for size in sizes]
     vms = [site.vm(size.lower()) for size in sizes]
     for image, vm in zip(images, vms):
         publisher.publish(path=str(image))
         run_module("vm", name=vm, template="web", storage_pools=[site.storage_pool])
     calls = {
         "publish a qcow2 file": [lambda path=str(image): publisher.publish(path=path) for image in images],
+        "publish a raw file": [lambda path=str(raw): publisher.publish(path=path) for raw in raws],
         "publish a VM": [lambda vm=vm: publisher.publish(vm=vm) for vm in vms],
         "restore a VM": [lambda vm=vm: run_module("vm_restore", vm=vm, force=True) for vm in vms],
     }

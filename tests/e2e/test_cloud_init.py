@@ -12,6 +12,7 @@ from support import virsh
 from support.fixtures import GUESTS, REPOSITORY, Site
 from support.modules import run_module
 from support.payload import needs_hook
+from support.points import EVERY_POINT
 
 USER_DATA = {
     "users": [{"name": "ann", "shell": "/bin/sh", "lock_passwd": True}],
@@ -41,7 +42,7 @@ def debian(site: Site, network: str) -> str:
             storage_pool=site.storage_pool,
             create_base=True,
             source={"path": str(image)},
-            hardware={"memory": "512MiB", "cpus": 2, "graphics": "none", "networks": [{"network": network}]},
+            hardware={"memory": "512MiB", "cpus": 1, "graphics": "none", "networks": [{"network": network}]},
         )
         image.unlink()
     return "debian"
@@ -51,7 +52,7 @@ def told(vm: str) -> dict[str, str]:
     """Return what the guest says once cloud-init is done."""
     virsh.wait_for_guest(vm, 400)
     questions = {
-        "status": "cloud-init status --wait | tail -n 1",
+        "result": "tr -d '\\n ' </run/cloud-init/result.json",
         "version": "cat /etc/golden-version",
         "host": "hostname",
         "user": "id -un ann",
@@ -59,7 +60,10 @@ def told(vm: str) -> dict[str, str]:
         "address": "ip -4 -o addr show dev eth0 | awk '{print $4}' | cut -d/ -f1",
         "instance": "cat /var/lib/cloud/data/instance-id",
     }
-    return {name: virsh.in_guest(vm, script, timeout=400) for name, script in questions.items()}
+    # each line is one answer; to start cloud-init, which can wait, too, would take the guest seconds
+    script = "\n".join(f'echo "{name}=$({question})"' for name, question in questions.items())
+    done = virsh.in_guest(vm, f"until [ -e /run/cloud-init/result.json ]; do sleep 1; done\n{script}", timeout=400)
+    return dict(line.split("=", 1) for line in done.splitlines())
 
 
 def test_set_up_and_set_up_again_after_a_restore(site: Site, debian: str) -> None:
@@ -70,7 +74,8 @@ def test_set_up_and_set_up_again_after_a_restore(site: Site, debian: str) -> Non
     first = told(vm)
     expected = {"host": vm, "user": "ann", "file": "Grüße, 世界", "address": ADDRESS}
     assert expected.items() <= first.items(), first
-    assert (first["version"], first["status"]) == ("1", "status: done")
+    assert first["version"] == "1"
+    assert '"errors":[]' in first["result"]
     before = virsh.identity(vm)
     run_module("vm_restore", vm=vm, template_version="2", health={"check": "agent", "timeout": 400})
     second = told(vm)
@@ -81,7 +86,8 @@ def test_set_up_and_set_up_again_after_a_restore(site: Site, debian: str) -> Non
 
 def test_dhcp_when_nothing_is_said_of_the_network(site: Site, debian: str) -> None:
     needs_hook()
-    vms = {"cdrom": site.vm("b"), "network": site.vm("c")}
+    # by default without one that has a CD, as the test above boots two of them: each boot takes a minute or two
+    vms = {"network": site.vm("c"), **({"cdrom": site.vm("b")} if EVERY_POINT else {})}
     for kind, vm in vms.items():
         wanted = {"name": vm, "template": debian, "storage_pools": [site.storage_pool]}
         run_module("vm", **wanted, payload={"type": kind, "cloud_init": {"user_data": USER_DATA}}, state="started")

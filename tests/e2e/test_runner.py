@@ -158,27 +158,26 @@ def test_publishing_and_refreshing_with_unanswered_questions(awx: Awx) -> None:
 
 
 def test_a_dry_run_then_a_cancelled_job_then_one_that_finishes(awx: Awx) -> None:
-    awx.make(count=3)
+    awx.make(count=30)  # so many that the job is not over before it is cancelled
     answers = {"refresh_down_vm_pool": awx.pool, "refresh_down_template": "", "refresh_down_uris": ""}
     before = awx.site.volumes
     dry = awx.launch("refresh_down", check=True, **answers)
     told = {"check_mode": True, "restored": awx.site.vms, "failed": {}}
     assert (dry.status, dry.artifacts) == ("successful", {"golden_refresh_down": told}), dry.output
-    assert (awx.site.volumes, awx.versions) == (before, [1, 1, 1])
+    assert (awx.site.volumes, awx.versions) == (before, [1] * 30)
 
     cancelled = awx.launch("refresh_down", cancel_at="Restore them to the latest version", **answers)
     assert cancelled.status == "canceled"
     assert cancelled.artifacts is None
-    versions = awx.versions
-    assert versions[0] == 2
-    assert versions != [2, 2, 2], "it was cancelled too late to say anything"
+    restored = [vm for vm, version in zip(awx.site.vms, awx.versions) if version == 2]
+    assert 1 <= len(restored) < 30, "it was cancelled too early, or too late, to say anything"
 
     done = awx.launch("refresh_down", **answers)
     assert done.status == "successful", done.output
     assert done.artifacts is not None
-    assert awx.versions == [2, 2, 2]
-    assert set(done.artifacts["golden_refresh_down"]["restored"]) <= set(awx.site.vms[1:])
-    assert len(awx.roots) == 3, "something of the cancelled job is left"
+    assert awx.versions == [2] * 30
+    assert not set(done.artifacts["golden_refresh_down"]["restored"]) & set(restored[:-1])
+    assert len(awx.roots) == 30, "something of the cancelled job is left"
 
 
 def test_a_rollout_with_a_limit_and_unanswered_questions(awx: Awx) -> None:

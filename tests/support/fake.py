@@ -39,6 +39,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.hypervisor im
     Volume,
 )
 from ansible_collections.golden.libvirt.plugins.module_utils._core.permissions import Needs, denied
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.digest import new_digest
 
 NAMESPACE = "https://golden.libvirt/vm/1"
 HEAD = 68 * 1024
@@ -537,8 +538,8 @@ class FakeHypervisor:
         volume.content = content + volume.content[len(content) :]
 
     @counted
-    def volume_digest(self, storage_pool: str, name: str) -> str:
-        return hashlib.sha256(self._bytes(self._volume(storage_pool, name))).hexdigest()
+    def volume_digest(self, storage_pool: str, name: str, sparse: bool = False) -> str:
+        return _digest(self._bytes(self._volume(storage_pool, name)), sparse)
 
     # --- files where the module runs -------------------------------------------------------------------------------
 
@@ -548,14 +549,14 @@ class FakeHypervisor:
         return ImageFile(path, len(content), len(content), content[:HEAD])
 
     @counted
-    def file_digest(self, path: str) -> str:
-        return hashlib.sha256(self._file(path)).hexdigest()
+    def file_digest(self, path: str, sparse: bool = False) -> str:
+        return _digest(self._file(path), sparse)
 
     @counted
-    def upload(self, storage_pool: str, name: str, path: str) -> str:
+    def upload(self, storage_pool: str, name: str, path: str, sparse: bool = False) -> str:
         content = self._file(path)
         self._volume(storage_pool, name).content = content
-        return hashlib.sha256(content).hexdigest()
+        return _digest(content, sparse)
 
     @counted
     def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
@@ -711,3 +712,9 @@ def _volume_value(volume: FakeVolume, pool: FakePool) -> Volume:
         backing_path=volume.backing,
         backing_format=volume.backing_format if volume.backing else "raw",
     )
+
+
+def _digest(content: bytes, sparse: bool) -> str:
+    digest = new_digest(sparse)
+    digest.data(content)
+    return digest.hexdigest()

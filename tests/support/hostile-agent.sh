@@ -24,11 +24,11 @@ while read -r line <&3; do
       mode=$line
       case $line in
         *lie-error*) printf '{"error": {"class": "GenericError", "desc": "\\u001b[2J{{ 7 * 7 }}\\u0007"}}\n' ;;
-        # After these, libvirt has done with an agent; for it to begin anew, this one ends.
-        *lie-nonsense*) printf '{"return": [[[[[\n' && exit ;;
+        # After these, libvirt has done with an agent; for it to begin anew, this one ends, once libvirt has seen them.
+        *lie-nonsense*) printf '{"return": [[[[[\n' && sleep 2 && exit ;;
         *lie-pid*) printf '{"return": {"pid": {"{{ 7 * 7 }}": 1}}}\n' ;;
         *lie-silence*) ;;
-        *lie-flood*) head -c 12000000 /dev/zero | tr '\0' x && exit ;;
+        *lie-flood*) head -c 12000000 /dev/zero | tr '\0' x && sleep 2 && exit ;;
         *) printf '{"return": {"pid": 1}}\n' ;;
       esac
       ;;

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
 from .faults import changes
 
+T = TypeVar("T")
 EVERY_POINT = bool(os.environ.get("GOLDEN_EVERY_POINT"))
 """Whether each call is tried: hours instead of minutes."""
 SEED = os.environ.get("GOLDEN_SEED", "0")
@@ -38,6 +41,12 @@ def lost(calls: tuple[str, ...], most: int, name: str) -> list[int]:
     """Return the calls that do their work and yet are told to have failed: only those that change something."""
     changing = [number for number, call in enumerate(calls) if changes(call)]
     return changing if EVERY_POINT else sorted(_some(changing, most, name))
+
+
+def few(things: Sequence[T], most: int, name: str) -> list[T]:
+    """Return all of these things, or so many of them, in their order."""
+    chosen = things if EVERY_POINT else _some(list(things), most, name)
+    return [thing for thing in things if thing in chosen]
 
 
 def _some(things: list, most: int, name: str) -> list:  # type: ignore[type-arg]

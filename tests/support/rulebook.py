@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,14 +50,23 @@ class Rulebook:
         assert text in self.output
 
     def end(self) -> None:
-        """End it, as ^C does."""
+        """End it, as ^C does, with what it has begun: a playbook whose workers it ends may wait for them for ever."""
+        begun = _descendants(self._process.pid)
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(timeout=30)
         finally:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+            for process in (self._process.pid, *begun):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self._process.wait()
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that a process has begun, and those that they have."""
+    found = subprocess.run(["pgrep", "--parent", str(process)], check=False, capture_output=True, text=True)
+    children = [int(line) for line in found.stdout.split()]
+    return [*children, *(below for child in children for below in _descendants(child))]
 
 
 def until(done: Callable[[], bool], tell: Callable[[], Any] = lambda: "", timeout: float = 90) -> None:

@@ -22,6 +22,16 @@ def virsh(*words: str, check: bool = True, stdin: str | None = None) -> str:
     return done.stdout.strip()
 
 
+def comes_up(uri: str = "qemu:///system", seconds: float = 10) -> bool:
+    """Whether a libvirtd answers, now or within some seconds."""
+    deadline = time.monotonic() + seconds
+    while subprocess.run(["virsh", "-q", "-c", uri, "uri"], check=False, capture_output=True).returncode:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def volumes(storage_pool: str) -> list[str]:
     """Return the names of the volumes of a storage pool, sorted."""
     lines = virsh("vol-list", storage_pool).splitlines()

@@ -1,4 +1,4 @@
-"""What the tests of VMs begin with: a template of two versions."""
+"""What the tests of VMs begin with: a template of two versions, and what begins tasks in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from support.fixtures import Site, make_disk
 from support.modules import run_module
+from support.tasks import tasks  # noqa: F401 - fixtures are found by being imported here
 
 HARDWARE = {"memory": "64MiB", "networks": [], "graphics": "none"}
 

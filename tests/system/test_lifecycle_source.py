@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import pytest
 
 from support.events import Relay, Source, made_relay, running_source
+from support.faults import RUN, Fault
 from support.fixtures import Site
 from support.metadata import set_lease, set_metadata
 from support.modules import run_module
-from support.virsh import NAMESPACE, definition, metadata, state, virsh
+from support.tasks import Tasks, task
+from support.virsh import NAMESPACE, comes_up, definition, metadata, state, virsh
 
 
 @pytest.fixture
@@ -158,13 +159,19 @@ def test_saved_memory_is_no_shutdown(desk: str, relay: Relay) -> None:
         assert source.of(f"{desk}-2") == [("stopped", "saved")]
 
 
-def test_a_job_at_work_is_named(desk: str) -> None:
-    """A restore stops the VM itself: its event says so."""
-    vm = f"{desk}-1"
+def test_a_job_at_work_is_named(desk: str, tasks: Tasks, tmp_path: Path) -> None:
+    """A restore stops the VM itself: its event says so. The restore waits until the source has looked at the VM."""
+    vm, seen = f"{desk}-1", tmp_path / "seen"
+    restore = task("vm_restore", vm=vm, force=True, shutdown={"mode": "force"})
     virsh("start", vm)
+    calls = tasks.run(restore).calls
+    after_stop = next(number for number, call in enumerate(calls) if call.startswith("virDomainDestroy")) + 1
+    wait = "sh", "-c", f"until [ -e '{seen}' ]; do sleep 0.05; done"
     with running_source(vm_pools=[desk]) as source:
-        run_module("vm_restore", vm=vm, force=True, shutdown={"mode": "force"})
+        process = tasks.begin(restore, Fault(RUN, after_stop, command=("timeout", "30", *wait)))
         assert source.wait(event="stopped", vm=vm)["pending"] == "switch"
+        seen.touch()
+        tasks.end(process).succeeded()
         source.wait(event="started", vm=vm)
     assert state(vm) == "running"
 
@@ -209,10 +216,7 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
         words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "libvirtd"]
         self.process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while subprocess.run(["virsh", "-c", self.uri, "uri"], check=False, capture_output=True).returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        assert comes_up(self.uri, 20)
 
     def stop(self) -> None:
         """Stop it; VMs run on."""

@@ -216,6 +216,16 @@ def test_live_lines_on_a_terminal(lab: Lab) -> None:
         assert shown.wait_for("\n100\n")[0].isdigit(), "the whole screen scrolls again"
 
 
+def test_live_lines_tell_the_phase_in_which_a_vm_is(lab: Lab) -> None:
+    """That of the first VM, too: its task tells it, while it runs."""
+    with terminal() as shown:
+        words = lab.words(rollout_health_check="agent", rollout_health_timeout="10", rollout_shadow_boot="false")
+        shown.run([ANSIBLE_PLAYBOOK, *words, "--limit", lab.vm(1)], lab.controller.folder, lab.environment())
+        shown.wait_for_foot(rf"● {lab.vm(1)} .* verify +[1-9]\d* s")
+        shown.wait_for_foot(rf"● {lab.vm(1)} .* back +\d+ s")  # there is no guest, so it is never healthy
+        shown.wait_for("ended 2")
+
+
 @pytest.mark.parametrize("switch", [{"NO_COLOR": "1"}, {"GOLDEN_ROLLOUT_DISPLAY": "lines"}, {"TERM": "dumb"}], ids=str)
 def test_no_live_lines_where_they_are_not_wanted(lab: Lab, switch: dict[str, str]) -> None:
     with terminal() as shown:

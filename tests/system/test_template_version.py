@@ -99,6 +99,15 @@ def test_publish_a_raw_file(site: Site, tmp_path: Path) -> None:
     compared = subprocess.run(["qemu-img", "compare", str(raw), image], check=False, capture_output=True)
     assert compared.returncode == 0
 
+    written = tmp_path / "written.raw"
+    subprocess.run(["cp", "--sparse=never", raw, written], check=True)
+    again = run_module("template_version", source={"path": str(written)}, **given)
+    assert not again["changed"], "the same content is the same version, however its zeros are stored"
+    with written.open("r+b") as file:
+        file.seek(100 * 1024**2)
+        file.write(b"y")
+    assert run_module("template_version", source={"path": str(written)}, **given)["template_version"]["version"] == 2
+
 
 def test_publish_from_a_vm_flattens_its_root(site: Site, empty_disk: Path) -> None:
     publish(site, empty_disk)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import ExistsError
+from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 
 from support.fixtures import Site
 from support.modules import ModuleFailed, Result, run_module
@@ -612,3 +614,15 @@ def test_what_a_killed_task_has_claimed_is_free_after_two_minutes(
     attach(site, other)
     assert blocks(other)["vdb"] == "data"
     assert claims(site) == []
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["stopped", "running"])
+def test_a_place_that_another_task_has_filled_meanwhile(site: Site, vm: str, live: bool) -> None:
+    if live:
+        virsh("start", vm)
+    attach(site, vm, bus="usb")
+    (xml,) = (
+        disk for disk in definition(vm, live).iterfind("devices/disk") if disk.find("target[@bus='usb']") is not None
+    )
+    with LibvirtHypervisor("qemu:///system") as hypervisor, pytest.raises(ExistsError, match="run this task again"):
+        hypervisor.attach_device(vm, ET.tostring(xml, encoding="unicode"), live=live, stored=not live)

@@ -24,12 +24,14 @@ BELOW = {
     "_payload_options": {"_core", "_media"},
     "_runner": {"_hypervisor", "_core"},
     "modules": {"_core", "_media", "_options", "_payload_options", "_runner"},
+    "plugin_utils": {"_runner", "plugin_utils"},
+    "action": {"modules", "plugin_utils"},
     "inventory": {"_core", "_hypervisor"},
-    "callback": {"_core"},
+    "callback": {"_core", "plugin_utils"},
     "doc_fragments": set(),
 }
 """What of the collection each layer may import."""
-CONTROLLER = ("inventory", "callback")
+CONTROLLER = ("action", "plugin_utils", "inventory", "callback")
 """Plugins that run in Ansible itself: they may use its helpers, and never AnsibleModule."""
 
 
@@ -144,6 +146,11 @@ def test_a_file_keeps_to_its_layer(path: Path) -> None:
 def test_check_mode_is_looked_at_in_exactly_one_file() -> None:
     found = [path for path in FILES if "check_mode" in _code_words(ast.parse((PLUGINS / path).read_text()))]
     assert found == [Path("module_utils/_runner.py")]
+
+
+def test_each_module_has_its_action_plugin() -> None:
+    modules, actions = ({path.name for path in FILES if layer(path) == kind} for kind in ("modules", "action"))
+    assert modules == actions
 
 
 def test_there_is_something_to_check() -> None:

@@ -199,9 +199,9 @@ class Strict(FakeHypervisor):
         self._take(permissions.may_write_volume(storage_pool, name))
         super().write_volume(storage_pool, name, content)
 
-    def upload(self, storage_pool: str, name: str, path: str) -> str:
+    def upload(self, storage_pool: str, name: str, path: str, sparse: bool = False) -> str:
         self._take(permissions.may_write_volume(storage_pool, name))
-        return super().upload(storage_pool, name, path)
+        return super().upload(storage_pool, name, path, sparse)
 
 
 LARGER = Size(storage=3 * GIB)

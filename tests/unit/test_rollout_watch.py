@@ -315,6 +315,19 @@ def test_live_lines() -> None:
     assert "about" in lines[-1]
 
 
+def test_live_lines_show_the_phase_that_a_task_tells() -> None:
+    run = Run()
+    run.restore("desk-1", 110.0, 120.0)
+    run.watch.phase_begins("desk-2", REPLACE, "prepare", 121.2)  # over its own pipe, it may be the first to be heard
+    run.watch.begin("desk-2", REPLACE, 121.5)
+    run.watch.phase_begins("desk-2", REPLACE, "stop", 122.0)
+    assert " ".join(run.live(125.0)[2].split()) == "● desk-2 1 → 2 stop 3 s"
+    run.restore("desk-2", 121.5, 130.0)
+    assert run.watch.phase("desk-2", 131.0) is None
+    run.watch.begin("desk-2", REPLACE, 132.0)
+    assert run.watch.phase("desk-2", 133.0) == ("back", 1.0), "what was told before is forgotten"
+
+
 def test_live_lines_before_anything_is_known() -> None:
     run = Run()
     run.watch.begin("desk-1", REPLACE, 110.0)

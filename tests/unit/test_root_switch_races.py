@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import ExistsError
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import ExistsError, RefusedError
 
 from support.fake import Died
 from unit.world import do, plan, record, restoring, root_chain, roots, with_vm
@@ -31,3 +31,14 @@ def test_the_root_of_a_restore_that_was_killed_goes_when_the_vm_is_left_on_its_p
     assert len(roots(hv)) == 2
     do(hv, restoring(template_version="1"))
     assert (len(roots(hv)), record(hv).pending) == (1, None)
+
+
+def test_a_vm_that_somebody_starts_just_before_the_switch_stays_on_the_root_that_it_runs_on() -> None:
+    hv = with_vm(versions=2, state="present")
+    planned = plan(hv, restoring(template_version="2"))
+    hv.meanwhile("define", lambda: hv.start("web-1"))
+    with pytest.raises(RefusedError, match="was started by someone") as failed:
+        planned.apply(lambda: 0.0)
+    assert failed.value.facts["rolled_back"]
+    assert (root_chain(hv)[1], record(hv).root.version) == ("web.v1.qcow2", 1)
+    assert len(roots(hv)) == 1

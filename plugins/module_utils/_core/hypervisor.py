@@ -268,18 +268,18 @@ class Hypervisor(Protocol):
     def write_volume(self, storage_pool: str, name: str, content: bytes) -> None:
         """Write bytes at the beginning of a volume."""
 
-    def volume_digest(self, storage_pool: str, name: str) -> str:
-        """Return the SHA-256 of a volume's bytes."""
+    def volume_digest(self, storage_pool: str, name: str, sparse: bool = False) -> str:
+        """Return the SHA-256 of a volume's bytes, or its ``SparseDigest``."""
 
     # files where the module runs -----------------------------------------------------------------------------------
     def image_file(self, path: str) -> ImageFile:
         """Return what a file is. One that cannot be read: ``InvalidError``."""
 
-    def file_digest(self, path: str) -> str:
-        """Return the SHA-256 of a file."""
+    def file_digest(self, path: str, sparse: bool = False) -> str:
+        """Return the SHA-256 of a file, or its ``SparseDigest``."""
 
-    def upload(self, storage_pool: str, name: str, path: str) -> str:
-        """Stream a file into a volume, holes as holes, and return the SHA-256 of its bytes."""
+    def upload(self, storage_pool: str, name: str, path: str, sparse: bool = False) -> str:
+        """Stream a file into a volume, holes as holes, and return the SHA-256 of its bytes, or its ``SparseDigest``."""
 
     def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
         """Return the texts of the newest files of a folder whose names end so; none of a folder that is not there."""

@@ -1,4 +1,7 @@
-"""The names of templates and of the volumes that hold them, and how a version is selected."""
+"""The names of templates and of the volumes that hold them, and how a version is selected.
+
+Storage pools have thousands of volumes, most of which are not meant: so how a name begins or ends is looked at first.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def upload_volume(image: str) -> str:
 
 def parse_manifest_volume(volume: str) -> tuple[str, int] | None:
     """Return template and version of a manifest volume's name, or None for any other volume."""
-    match = _MANIFEST.fullmatch(volume)
+    match = _MANIFEST.fullmatch(volume) if volume.endswith(".json") else None
     if match is None or _TEMPLATE.fullmatch(match["template"]) is None:
         return None
     return match["template"], int(match["version"])
@@ -82,7 +85,7 @@ def root_volume(vm: str, generation: int) -> str:
 
 def root_generation(vm: str, volume: str) -> int | None:
     """Return the generation in the name of one of the VM's root volumes, or None for any other volume."""
-    match = _ROOT.fullmatch(volume)
+    match = _ROOT.fullmatch(volume) if volume.startswith(f"{vm}.root.") else None
     return int(match["generation"]) if match and match["vm"] == vm else None
 
 
@@ -99,7 +102,12 @@ def is_root_volume(volume: str) -> bool:
 
 def is_own_volume_of(vm: str, volume: str) -> bool:
     """Whether a volume has the name of a root or a payload of this VM."""
-    return root_generation(vm, volume) is not None or payload_vm(volume) == vm
+    return root_generation(vm, volume) is not None or is_payload_of(vm, volume)
+
+
+def is_payload_of(vm: str, volume: str) -> bool:
+    """Whether a volume has the name of a payload of this VM."""
+    return volume.startswith(f"{vm}.payload.") and payload_vm(volume) == vm
 
 
 def data_volume(vm: str, number: int, file_based: bool) -> str:

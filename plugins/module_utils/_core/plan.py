@@ -12,6 +12,9 @@ from .permissions import Needs
 Clock = Callable[[], float]
 Phases = dict[str, float]
 
+BACK = "back"
+"""What whoever watches is told when steps are taken back: a phase, too, whose time is not returned."""
+
 
 def nothing() -> None:
     """The undo of a step that needs none."""
@@ -66,14 +69,14 @@ class Plan:
         """Return the same plan with one more warning."""
         return replace(self, warnings=(*self.warnings, warning))
 
-    def apply(self, clock: Clock) -> Phases:
-        """Carry out the steps in their order and return the seconds of each phase.
+    def apply(self, clock: Clock, begins: Callable[[str], None] = lambda phase: None) -> Phases:
+        """Carry out the steps in their order and return the seconds of each phase; ``begins`` is told of each at once.
 
         When a step fails, its own undo and those of the steps before it run, last first, unless a final step has begun;
         then the error goes on, saying in ``rolled_back`` whether everything is as it was before.
         """
         phases: Phases = {}
-        undone = _Undone()
+        undone = _Undone(begins)
         try:
             with ExitStack() as rollback:
                 for step in self.steps:
@@ -81,6 +84,8 @@ class Plan:
                         rollback.pop_all()
                         undone.possible = False
                     rollback.callback(undone.run, step)
+                    if step.phase:
+                        begins(step.phase)
                     started = clock()
                     try:
                         step.do()
@@ -96,11 +101,13 @@ class Plan:
 class _Undone:
     """Runs undos and remembers those that failed, so that one failing undo does not keep the others from running."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: Callable[[str], None]) -> None:
+        self.begins = begins
         self.failures: list[str] = []
         self.possible = True
 
     def run(self, step: Step) -> None:
+        self.begins(BACK)
         try:
             step.undo()
         except GoldenError as error:

@@ -26,6 +26,7 @@ class LibvirtHypervisor(
 
     def __init__(self, uri: str, only_look: bool = False) -> None:
         DomainCalls.__init__(self, Connection(uri, only_look))
+        ClaimCalls.__init__(self)
         StorageCalls.__init__(self)
 
     def __enter__(self) -> LibvirtHypervisor:

@@ -25,12 +25,16 @@ class ClaimCalls:
 
     connection: Connection
 
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], Any] = {}
+
     def claim(self, thing: str, claimant: str) -> str:
         with translated(f"cannot claim {thing!r}"):
             for _try in range(_TRIES):
                 now = int(time.time())
                 try:
-                    self.connection.libvirt.secretDefineXML(claim_xml.claim_xml(thing, claimant, now))
+                    secret = self.connection.libvirt.secretDefineXML(claim_xml.claim_xml(thing, claimant, now))
+                    self._held[thing, claimant] = secret
                     return claimant
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:  # what it says to a use that is taken
@@ -46,9 +50,12 @@ class ClaimCalls:
 
     def release(self, thing: str, claimant: str) -> None:
         with translated(f"cannot release {thing!r}"), _unless_gone():
-            held = self._claim(thing)
-            if claim_xml.parse_claim(held.XMLDesc())[0] == claimant:
-                held.undefine()
+            held = self._held.pop((thing, claimant), None)
+            if held is None:  # made by a task that was killed
+                held = self._claim(thing)
+                if claim_xml.parse_claim(held.XMLDesc())[0] != claimant:
+                    return
+            held.undefine()
 
     def _claim(self, thing: str) -> Any:
         usage = claim_xml.usage(thing)

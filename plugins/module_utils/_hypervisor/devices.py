@@ -6,7 +6,7 @@ import time
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from .._core.errors import HypervisorError, TimedOutError
+from .._core.errors import ExistsError, HypervisorError, TimedOutError
 from .connection import Connection, translated
 from .library import libvirt
 
@@ -16,6 +16,8 @@ _FULL = {
     "No free USB ports": "USB port; use another bus",
 }
 """What libvirt says when nothing more can be plugged in, and what is missing, with the remedy."""
+_TAKEN = ("already exists", "duplicated")
+"""What libvirt says of a target that has a device."""
 
 
 class DeviceCalls:
@@ -31,6 +33,11 @@ class DeviceCalls:
                 for said, remedy in _FULL.items():
                     if said in str(error):
                         raise HypervisorError(f"VM {name!r} has no free {remedy}") from error
+                if any(said in str(error) for said in _TAKEN):  # maybe by libvirt itself, for a task that was killed
+                    raise ExistsError(
+                        f"VM {name!r} was given a device in the same place by another task in the meantime; "
+                        "run this task again"
+                    ) from error
                 raise
 
     def detach_device(self, name: str, xml: str, *, live: bool, timeout: int = 0) -> None:

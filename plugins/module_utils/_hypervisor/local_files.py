@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 from .._core.errors import InvalidError
 from .._core.hypervisor import ImageFile
+from .._core.template.digest import Digest, new_digest
 from .._core.template.image_format import HEAD_SIZE
 from .connection import Connection
+from .extents import extents
 
 _CHUNK = 1024 * 1024
 _BLOCK = 512
@@ -31,16 +33,24 @@ class LocalFiles:
                 f"cannot read {path}: {error.strerror}; the path is one where the module runs"
             ) from error
 
-    def file_digest(self, path: str) -> str:
-        digest = hashlib.sha256()
+    def file_digest(self, path: str, sparse: bool = False) -> str:
+        digest = new_digest(sparse, self.connection.stay_alive)
         try:
             with open(path, "rb") as file:
-                while piece := file.read(_CHUNK):
-                    digest.update(piece)
-                    self.connection.stay_alive()
+                for hole, length in extents(file.fileno()):
+                    if hole:
+                        digest.hole(length)
+                    else:
+                        self._digest_data(file, length, digest)
         except OSError as error:
             raise InvalidError(f"cannot read {path}: {error.strerror}") from error
         return digest.hexdigest()
+
+    def _digest_data(self, file: BinaryIO, length: int, digest: Digest) -> None:
+        while length and (piece := file.read(min(_CHUNK, length))):
+            digest.data(piece)
+            self.connection.stay_alive()
+            length -= len(piece)
 
     def newest_files(self, folder: str, suffix: str, count: int) -> list[str]:
         try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Union
 
 from .._core.errors import ExistsError, HypervisorError, InvalidError, NotFoundError, RefusedError
 from .._core.hypervisor import StoragePool, Volume
 from .._core.libvirt_xml import volume_xml
+from .._core.template.digest import Digest, new_digest
 from .connection import Connection, translated
 from .denials import told
+from .extents import extents
 from .library import libvirt
 
 _CHUNK = 256 * 1000
@@ -24,7 +25,11 @@ client leaves the rest out when the storage pool is full just then; it hangs, or
 _IN_USE_FOR = 30.0
 """Seconds to wait for a volume that another task reads at this moment."""
 _AT_HOLE = -3
-_ZEROS = bytes(1024 * 1024)
+_MIXED_UP = "Unexpected message type"
+"""What libvirt's client says of a stream whose error comes when it waits for none; asked again, it tells the error."""
+
+Piece = Union[bytes, int]
+"""Some data of a volume, or the length of a hole."""
 
 
 class StorageCalls:
@@ -93,8 +98,7 @@ class StorageCalls:
     def read_volume(self, storage_pool: str, name: str, size: int) -> bytes:
         with translated(f"cannot read volume {name!r} in storage pool {storage_pool!r}"):
             try:
-                with self._download(storage_pool, name, size) as pieces:
-                    return b"".join(pieces)
+                return self._read(storage_pool, name, size)
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     raise NotFoundError(f"there is no volume {name!r} in storage pool {storage_pool!r}") from error
@@ -114,41 +118,54 @@ class StorageCalls:
             arrived = _allocated(volume) >= length or self.read_volume(storage_pool, name, length) == content
         _check_arrived(arrived, storage_pool, name)
 
-    def volume_digest(self, storage_pool: str, name: str) -> str:
-        return self._digest(storage_pool, name, 0)
+    def volume_digest(self, storage_pool: str, name: str, sparse: bool = False) -> str:
+        return self._digest(storage_pool, name, 0, sparse)
 
-    def upload(self, storage_pool: str, name: str, path: str) -> str:
-        digest = hashlib.sha256()
+    def upload(self, storage_pool: str, name: str, path: str, sparse: bool = False) -> str:
+        digest = new_digest(sparse, self.connection.stay_alive)
         data = 0
         with translated(f"cannot upload {path!r} into volume {name!r} of storage pool {storage_pool!r}"):
             volume = self._volume(storage_pool, name)
             with _readable(path) as file, self._stream() as stream:
                 _when_unused(lambda: volume.upload(stream, 0, 0, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM))
-                for hole, length in _extents(file.fileno()):
+                for hole, length in extents(file.fileno()):
                     if hole:
                         stream.sendHole(length, 0)
-                        for piece in _zeros(length):
-                            digest.update(piece)
-                            self.connection.stay_alive()
+                        digest.hole(length)
                     else:
                         _send_file(stream, file, length, digest)
                         data += length
                 size = os.fstat(file.fileno()).st_size
-            arrived = _allocated(volume) >= data or self._digest(storage_pool, name, size) == digest.hexdigest()
+            arrived = _allocated(volume) >= data or self._digest(storage_pool, name, size, sparse) == digest.hexdigest()
         _check_arrived(arrived, storage_pool, name)
         return digest.hexdigest()
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def _digest(self, storage_pool: str, name: str, size: int) -> str:
-        """Return the SHA-256 of the first ``size`` bytes of a volume, 0 for all."""
-        digest = hashlib.sha256()
+    def _digest(self, storage_pool: str, name: str, size: int, sparse: bool) -> str:
+        """Return the digest of the first ``size`` bytes of a volume, 0 for all."""
+        digest = new_digest(sparse, self.connection.stay_alive)
         doing = f"cannot read volume {name!r} in storage pool {storage_pool!r}"
         with translated(doing), self._download(storage_pool, name, size) as pieces:
             for piece in pieces:
-                digest.update(piece)
-                self.connection.stay_alive()  # a hole is no call, however large it is
+                if isinstance(piece, int):
+                    digest.hole(piece)
+                else:
+                    digest.data(piece)
+                    self.connection.stay_alive()
         return digest.hexdigest()
+
+    def _read(self, storage_pool: str, name: str, size: int) -> bytes:
+        def read() -> bytes:
+            with self._download(storage_pool, name, size) as pieces:
+                return b"".join(bytes(piece) for piece in pieces)  # bytes(5) are five zeros
+
+        try:
+            return read()
+        except libvirt.libvirtError as error:
+            if _MIXED_UP not in str(error):
+                raise
+        return read()
 
     def _pool(self, name: str) -> Any:
         """Return libvirt's handle of an active storage pool, looked up once."""
@@ -185,7 +202,7 @@ class StorageCalls:
                 _abort(stream)
 
     @contextmanager
-    def _download(self, storage_pool: str, name: str, size: int) -> Iterator[Iterator[bytes]]:
+    def _download(self, storage_pool: str, name: str, size: int) -> Iterator[Iterator[Piece]]:
         """Yield the first ``size`` bytes of a volume in pieces, 0 for all; holes are not sent over the wire."""
         volume = self._volume(storage_pool, name)
         with self._stream() as stream:
@@ -193,11 +210,11 @@ class StorageCalls:
             yield _received(stream)
 
 
-def _received(stream: Any) -> Iterator[bytes]:
+def _received(stream: Any) -> Iterator[Piece]:
     while True:
         piece = stream.recvFlags(_CHUNK, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE)
         if piece == _AT_HOLE:
-            yield from _zeros(stream.recvHole(0))
+            yield int(stream.recvHole(0))
         elif piece:
             yield piece
         else:
@@ -255,7 +272,12 @@ def _made(volume: Any, storage_pool: str) -> Volume:
     """Return what a volume is that was just made; one of which that cannot be told is not left behind."""
     try:
         return volume_xml.parse_volume(volume.XMLDesc(), storage_pool)
-    except libvirt.libvirtError:
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            raise NotFoundError(
+                f"volume {volume.name()!r} in storage pool {storage_pool!r} was deleted by another task in the "
+                "meantime; run this task again"
+            ) from error
         volume.delete(0)
         raise
 
@@ -284,31 +306,12 @@ def _readable(path: str) -> Iterator[Any]:
         raise InvalidError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _extents(fd: int) -> Iterator[tuple[bool, int]]:
-    """Yield whether it is a hole, and the length, of each part of a file; the file position follows."""
-    end = os.fstat(fd).st_size
-    at = 0
-    while at < end:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
-            data = end
-        if data > at:
-            yield True, data - at
-        if data < end:
-            at = os.lseek(fd, data, os.SEEK_HOLE)
-            os.lseek(fd, data, os.SEEK_SET)
-            yield False, at - data
-        else:
-            at = end
-
-
-def _send_file(stream: Any, file: Any, length: int, digest: Any) -> None:
+def _send_file(stream: Any, file: Any, length: int, digest: Digest) -> None:
     while length:
         piece = file.read(min(_PIECE, length))
         if not piece:
             raise InvalidError(f"{file.name} became shorter while it was uploaded; try again when nothing writes to it")
-        digest.update(piece)
+        digest.data(piece)
         _send(stream, piece)
         length -= len(piece)
 
@@ -335,10 +338,3 @@ def _check_arrived(arrived: bool, storage_pool: str, name: str) -> None:
             f"not all of what was written arrived in volume {name!r}: No space left in storage pool {storage_pool!r}; "
             "delete what is not needed there, and run this task again"
         )
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    while length:
-        piece = _ZEROS[: min(length, len(_ZEROS))]
-        yield piece
-        length -= len(piece)

@@ -20,6 +20,7 @@ import threading
 import uuid
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
+from signal import SIGINT
 from typing import Any, Callable, TypeVar
 
 import libvirt
@@ -498,5 +499,13 @@ if __name__ == "__main__":  # by hand: lifecycle.py '{"uri": "qemu:///system"}'
             """Print an event."""
             print(json.dumps(item), flush=True)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(PrintingQueue(), json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}))
+    async def print_events(args: dict[str, Any]) -> None:
+        """Print the events until interrupted."""
+        watching = asyncio.ensure_future(main(PrintingQueue(), args))
+        # asyncio's own way misses an interrupt that comes just before the loop begins to wait: nothing wakes it
+        asyncio.get_running_loop().add_signal_handler(SIGINT, watching.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    with contextlib.suppress(KeyboardInterrupt):  # before the loop has its handler
+        asyncio.run(print_events(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}))

@@ -79,7 +79,7 @@ def payload_volumes(hv: Hypervisor, vm: str) -> list[Key]:
     for pool in hv.storage_pools():
         if pool.active:
             with suppress(DeniedError, NotFoundError, RefusedError):  # the last two: it was stopped a moment ago
-                keys += [(pool.name, name) for name in hv.volume_names(pool.name) if names.payload_vm(name) == vm]
+                keys += [(pool.name, name) for name in hv.volume_names(pool.name) if names.is_payload_of(vm, name)]
     return [key for key in keys if hv.volume(*key) is not None]  # libvirt lists what the hook has deleted
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..names import natural
+from ..plan import BACK
 
 FORMAT = "golden.libvirt/rollout-report/1"
 
@@ -21,7 +22,7 @@ STOPPED, BROKEN_OFF = "stopped", "interrupted"
 """What can have become of the run: it goes on; all is well; all VMs had their turn and some failed; it ended before all
 had their turn; it was ended from outside."""
 
-DRAIN, BACK, UNDRAIN, VERIFY = "drain", "back", "undrain", "verify"
+DRAIN, UNDRAIN, VERIFY = "drain", "undrain", "verify"
 PHASES = (DRAIN, "prepare", "stop", "switch", "boot", VERIFY, "settle", BACK, UNDRAIN)
 """The parts of a VM's way in their usual order. ``back`` is the way back onto the old root."""
 

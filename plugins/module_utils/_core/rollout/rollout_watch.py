@@ -93,6 +93,7 @@ class Watch:
         self._stats: Result = {}
         self._planned: dict[str, None] = {}
         self._tracks: dict[str, Track] = {}
+        self._phases: dict[str, tuple[str, float]] = {}
         self._lost = self._lost_console = ""
 
     # --- what happens ----------------------------------------------------------------------------------------------
@@ -131,6 +132,10 @@ class Watch:
         else:
             track.begin_restore(now)
 
+    def phase_begins(self, host: str, task: Task, phase: str, now: float) -> None:
+        """Note what a task that restores a VM tells while it runs: that a phase begins."""
+        self._phases[self._label(host, task)] = (phase, now)
+
     def item(self, host: str, task: Task, how: str, result: Result, now: float) -> None:
         """Note that a task in a loop ends for one item."""
         if task.kind == RESTORE and how != SKIPPED:
@@ -166,6 +171,7 @@ class Watch:
             track.end_hook(now)
 
     def _restored(self, track: Track, task: Task, how: str, result: Result, now: float) -> None:
+        self._phases.pop(track.name, None)
         if how == SKIPPED or track.restoring is None:
             track.skip_restore()
             return
@@ -225,14 +231,17 @@ class Watch:
     def phase(self, name: str, now: float) -> tuple[str, float] | None:
         """Return the phase that a VM is in, and for how many seconds; None when no task runs for it.
 
-        Of a restore that runs, Ansible tells nothing before it ends. What is said then, after ``≈``, is the phase that
-        the VMs before it were in at that time.
+        A restore that is a process of its own tells nothing before it ends. What is said then, after ``≈``, is the
+        phase that the VMs before it were in at that time.
         """
         track = self._tracks.get(name)
         if track is None or not track.busy:
             return None
         if track.restoring is None:
             return (track.hook.phase, now - track.hook.start) if track.hook is not None else None
+        if name in self._phases:
+            phase, since = self._phases[name]
+            return phase, now - since
         seconds = now - track.restoring
         if track.moved:
             return BACK, seconds

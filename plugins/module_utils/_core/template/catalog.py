@@ -186,6 +186,11 @@ class Catalogue:
     hv: Hypervisor
     _templates: dict[tuple[str, str], Template] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, hv: Hypervisor, template: Template) -> Catalogue:
+        """Return the catalogue of a task that has read this template already."""
+        return cls(hv, {(template.storage_pool, template.name): template})
+
     def template(self, storage_pool: str, name: str) -> Template:
         """Return a template; one without entries where it or its storage pool is gone, or where it cannot be read."""
         key = (storage_pool, name)

@@ -46,7 +46,8 @@ class Manifest:
     lifecycle: str = ACTIVE
     labels: dict[str, str] = field(default_factory=dict)
     source_sha256: str = ""
-    """Digest of the source as it was read, to tell whether it has changed since; empty where it is the image's."""
+    """Digest of the source as it was read, to tell whether it has changed since; empty where it is the image's. That of
+    what is raw is a ``SparseDigest``."""
 
     @property
     def ready(self) -> bool:

@@ -210,7 +210,7 @@ def _layer_digest(hv: Hypervisor, layer: Volume) -> Callable[[], str]:
         stored = read_manifest(hv, layer.storage_pool, *parsed) if parsed else None
         if stored is not None and stored.ready and stored.image.volume == layer.name:
             return stored.image.sha256
-        return hv.volume_digest(layer.storage_pool, layer.name)
+        return hv.volume_digest(layer.storage_pool, layer.name, sparse=layer.format == "raw")
 
     return digest
 
@@ -225,8 +225,10 @@ def _from_path(hv: Hypervisor, template: Template, path: str, hardware: Hardware
             "convert it with 'qemu-img convert -O raw' first"
         )
 
+    converted = file_based and found.format == "raw"
+
     def copy(name: str) -> tuple[str, str]:
-        if file_based and found.format == "raw":
+        if converted:
             return _upload_raw(hv, template.storage_pool, name, file)
         uploaded = _upload(hv, template.storage_pool, name, file)
         return uploaded, uploaded
@@ -235,8 +237,8 @@ def _from_path(hv: Hypervisor, template: Template, path: str, hardware: Hardware
         described={"kind": "path", "name": path},
         domain_xml=_default_hardware(hv, hardware),
         capacity=found.capacity,
-        space=file.allocation * (2 if file_based and found.format == "raw" else 1),
-        digest=lambda: hv.file_digest(path),
+        space=file.allocation * (2 if converted else 1),
+        digest=lambda: hv.file_digest(path, sparse=converted),
         copy=copy,
     )
 
@@ -267,7 +269,7 @@ def _upload_raw(hv: Hypervisor, storage_pool: str, name: str, file: ImageFile) -
     beside = names.upload_volume(name)
     try:
         raw = hv.create_volume(storage_pool, new_volume(beside, file.size, "raw"))
-        uploaded = hv.upload(storage_pool, beside, file.path)
+        uploaded = hv.upload(storage_pool, beside, file.path, sparse=True)
         _copy_image(hv, storage_pool, name, raw)
     finally:
         hv.delete_volume(storage_pool, beside)

@@ -11,7 +11,7 @@ from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..networks import check_networks
 from ..plan import Plan
-from ..template.catalog import Template, check_usable, read_template
+from ..template.catalog import Catalogue, Template, check_usable, read_template
 from ..template.manifest import Manifest
 from ..units import human_size
 from .overlay import is_unwritten
@@ -49,12 +49,13 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = N
     """
     vm, record = _look(hv, request, changed)
     template, version = _target(hv, record, request)
+    catalogue = Catalogue.of(hv, template)
     check_root_size(version, request.root_size, "root_size")
     there = record.root.template_version == (template.storage_pool, template.name, version.version)
     if record.pending is not None and record.pending.job == SETTLE and there and not _used_since(hv, vm, request):
-        return _switch(hv, vm, request).plan_rest()
+        return _switch(hv, vm, request, catalogue).plan_rest()
     if there and not request.force:
-        return _switch(hv, vm, request).plan_nothing()
+        return _switch(hv, vm, request, catalogue).plan_nothing()
     check_usable(version)
     _check_possible(hv, vm, record, request)
     pool = hv.storage_pool(record.root.storage_pool)
@@ -66,7 +67,7 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = N
         )
     size = request.root_size or _current_capacity(hv, record)
     new = plan_root(hv, vm.name, pool, template, version, size=size, above=record.generation)
-    return _switch(hv, vm, request).plan_whole(new.root, new)
+    return _switch(hv, vm, request, catalogue).plan_whole(new.root, new)
 
 
 def plan_rolled_back(hv: Hypervisor, request: RestoreRequest) -> Plan:
@@ -171,7 +172,7 @@ def _current_capacity(hv: Hypervisor, record: Record) -> int:
     return volume.capacity if volume is not None else 0
 
 
-def _switch(hv: Hypervisor, vm: Vm, request: RestoreRequest) -> RootSwitch:
+def _switch(hv: Hypervisor, vm: Vm, request: RestoreRequest, catalogue: Catalogue | None = None) -> RootSwitch:
     return RootSwitch(
         hv,
         vm,
@@ -181,4 +182,5 @@ def _switch(hv: Hypervisor, vm: Vm, request: RestoreRequest) -> RootSwitch:
         keep_previous=request.keep_previous,
         undo=request.on_failure == ROLLBACK,
         clear_failures=request.clear_failures,
+        catalogue=catalogue,
     )

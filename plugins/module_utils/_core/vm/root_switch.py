@@ -7,7 +7,7 @@ looks whether the VM still is where this task left it, and no undo touches what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..payload.payload_volume import stray_payloads
 from ..permissions import may_create_volume, may_delete_volume, may_drop_managed_save, may_start, may_stop, may_write
 from ..plan import Phases, Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import claimed
+from ..vm_pool.vm_claim import change_record, claimed
 from .describe import describe_root, describe_vm, look_at_vm
 from .health_steps import health_steps
 from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
@@ -35,7 +35,7 @@ class RootSwitch:
 
     ``runs_after`` tells whether the VM is to run afterwards (None: if it ran before), ``undo`` whether a VM that does
     not come up is put back, ``keep_previous`` whether the old root stays after success, ``clear_failures`` whether it
-    is forgotten that the VM did not come up before.
+    is forgotten that the VM did not come up before; ``catalogue`` has what was read of templates already.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class RootSwitch:
         keep_previous: bool,
         undo: bool,
         clear_failures: bool = True,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self.hv = hv
         self.vm = vm
@@ -61,6 +62,7 @@ class RootSwitch:
         self.keep_previous = keep_previous
         self.undo = undo
         self.clear_failures = clear_failures
+        self.catalogue = catalogue or Catalogue(hv)
         self.switched = False
 
     # --- plans -----------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ class RootSwitch:
 
     def plan_nothing(self) -> Plan:
         """Return the plan for a VM on the right root: only what a run that died has left is to be done."""
-        described = describe_vm(self.vm, Catalogue(self.hv))
+        described = describe_vm(self.vm, self.catalogue)
         facts = {"previous": describe_root(self.record.root), "downtime": 0.0}
         live = self.hv.live_xml(self.name) if self.vm.domain.active else None
         left = stray_payloads(self.hv, self.vm, live)
@@ -118,14 +120,13 @@ class RootSwitch:
         self._note(self.record.root, None)
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
-        catalogue = Catalogue(self.hv)
         steps = [*steps, *stray_payloads(self.hv, self.vm, None)]
         xml = domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
         state = RUNNING if self.runs_after else SHUT_OFF
         changed = replace(self.vm.domain, xml=xml, state=state, managed_save=False)
         return Plan(
-            before=describe_vm(self.vm, catalogue),
-            after=describe_vm(domain_xml.read(changed), catalogue),
+            before=describe_vm(self.vm, self.catalogue),
+            after=describe_vm(domain_xml.read(changed), self.catalogue),
             steps=tuple(steps),
             look=look_at_vm(self.hv, self.name),
             facts=self._facts,
@@ -174,7 +175,7 @@ class RootSwitch:
                 raise self._overtaken() from error
 
         def undo() -> None:
-            if made and not self._stays() and not self._is_on(new.root):
+            if made and not self._stays() and not self._is_on(new.root) and not self._is_defined_with(new.root):
                 delete_root(self.hv, new.root)
 
         version = new.version
@@ -227,15 +228,20 @@ class RootSwitch:
                     raise self._overtaken()
                 self._check_unchanged(domain_xml.record_of(domain))
                 if domain.active:
-                    raise RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
+                    raise self._started()
                 replaced.append(domain)
                 self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
                 self._made(root)  # still: else the undo puts the old one back
+                live = self.hv.live_xml(self.name)
+                if live is not None and all(disk.source != volume.path for disk in domain_xml.disks_of(live)):
+                    raise self._started()  # on the old one, which is not to be deleted
             self.switched = True
 
         def undo() -> None:
-            if replaced and not self._stays() and self._is_on(root):
-                self.hv.define(replaced[0].xml)
+            if replaced and not self._stays():
+                with claimed(self.hv, self.vm):
+                    if self._is_defined_with(root):
+                        self.hv.define(replaced[0].xml)
 
         say = f"switch VM {self.name!r} to the root {root.volume!r}"
         return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
@@ -275,29 +281,30 @@ class RootSwitch:
             self.hv.stop(self.name, Shutdown("force"))
 
     def _settle(self, after: Record) -> None:
-        if not self._is_on(after.root):
-            raise self._overtaken()
         doomed = after.pending.doomed if after.pending else ()
-        if after.previous in doomed:
-            self._write(after.changed(previous=None))  # from here on nobody begins to go back to what is deleted now
-        for root in doomed:
-            delete_root(self.hv, root)
-        self._write(_settled(after))
+        if doomed:
+            self._change(after.root, lambda record: _without_previous(record, doomed))
+            for root in doomed:
+                delete_root(self.hv, root)
+        self._change(after.root, _settled)
 
     def _undo_unfinished(self) -> None:
         """Go back to the previous root of a replacement that another run has begun."""
         previous = self.record.previous
-        if self._stays() or previous is None or not self._is_on(self.record.root):
+        if self._stays() or previous is None:
             return
         pending = Pending(SWITCH, was_running=True) if self.was_running else None
         kept = self._kept_before()
         back = self.record.changed(root=previous, previous=kept, rolled_back=False, pending=pending)
-        self.hv.define(domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(previous), back))
+        with claimed(self.hv, self.vm):
+            if not self._is_on(self.record.root):
+                return
+            self.hv.define(domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(previous), back))
         if kept != self.record.root:
             delete_root(self.hv, self.record.root)
         if self.was_running:
             self.hv.start(self.name)
-            self._write(back.changed(pending=None))
+            self._note(previous, None)
 
     def _kept_before(self) -> Root | None:
         """Return the previous root that the VM kept before the replacement that another run has begun."""
@@ -331,14 +338,34 @@ class RootSwitch:
             "and run this task again"
         )
 
+    def _started(self) -> RefusedError:
+        return RefusedError(f"VM {self.name!r} was started by someone in the meantime; run this task again")
+
     def _is_on(self, root: Root) -> bool:
         record = self._present()
         return record is not None and record.root == root
 
+    def _is_defined_with(self, root: Root) -> bool:
+        """Whether the definition has this root, whatever the record says: another task may have written over that."""
+        domain = self.hv.domain(self.name)
+        disk = domain_xml.read(domain).root_disk if domain is not None else None
+        return disk is not None and disk.source.rpartition("/")[2] == root.volume
+
     def _note(self, root: Root, pending: Pending | None) -> None:
         """Note in the metadata where this job stands, if the VM still is on that root."""
-        if self._is_on(root):
-            self._write(self.record.changed(pending=pending))
+        change_record(
+            self.hv, self.vm, lambda record: record.changed(pending=pending) if record.root == root else record
+        )
+
+    def _change(self, root: Root, change: Callable[[Record], Record]) -> None:
+        """Change the record of the VM, which must still be on that root."""
+
+        def change_there(record: Record) -> Record:
+            if record.root != root:
+                raise self._overtaken()
+            return change(record)
+
+        change_record(self.hv, self.vm, change_there)
 
     def _write(self, record: Record) -> None:
         self.hv.set_metadata(self.name, to_text(record))
@@ -377,5 +404,9 @@ def _place(record: Record) -> tuple[Root, Root | None, int]:
 def _settled(record: Record) -> Record:
     """Return a record whose job is done: what is doomed is gone."""
     doomed = record.pending.doomed if record.pending else ()
-    previous = record.previous
-    return record.changed(previous=None if previous in doomed else previous, pending=None)
+    return _without_previous(record, doomed).changed(pending=None)
+
+
+def _without_previous(record: Record, doomed: tuple[Root, ...]) -> Record:
+    """Return a record by which nobody begins to go back to a root that is to be deleted."""
+    return record.changed(previous=None) if record.previous in doomed else record

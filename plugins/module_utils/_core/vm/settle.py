@@ -30,7 +30,8 @@ def plan_settle(hv: Hypervisor, vm: Vm) -> Plan:
         "freed": volume.allocation if volume is not None else 0,
         "downtime": 0.0,
     }
-    described = describe_vm(vm, Catalogue(hv))
+    catalogue = Catalogue(hv)
+    described = describe_vm(vm, catalogue)
     if root is None:
         return Plan(described, described, facts=lambda phases: {**told, "phases": phases})
     settled = replace(
@@ -38,7 +39,7 @@ def plan_settle(hv: Hypervisor, vm: Vm) -> Plan:
     )
     return Plan(
         before=described,
-        after=describe_vm(domain_xml.read(settled), Catalogue(hv)),
+        after=describe_vm(domain_xml.read(settled), catalogue),
         steps=_steps(hv, vm, record, root),
         look=look_at_vm(hv, vm.name),
         facts=lambda phases: {**told, "phases": phases},
