@@ -21,7 +21,7 @@ while (($#)); do
   shift
 done
 [[ -n $output ]] || { echo "--output is missing" >&2; exit 2; }
-boot_mib=48 root_mib=900
+boot_mib=64 root_mib=900
 root_offset=$(((1 + boot_mib) * 1024 * 1024))
 
 # What the installed system needs beyond its packages, written into the folder $1.
@@ -62,10 +62,11 @@ make_base() {
   settle "$tree"
   options="root=/dev/vda2 rw quiet loglevel=3 console=ttyS0 net.ifnames=0 mitigations=off cryptomgr.notests"
   options+=" no_timer_check tsc=reliable audit=0 apparmor=0 selinux=0 random.trust_cpu=on systemd.show_status=0"
-  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinuz' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
+  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinux' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
   truncate --size "${boot_mib}M" "$work/boot.img"
   mkfs.vfat "$work/boot.img" >/dev/null
-  mcopy -i "$work/boot.img" "$tree"/boot/vmlinuz-* ::vmlinuz
+  "$ROOT/scripts/guest_kernel.py" "$tree"/boot/vmlinuz-* "$work/vmlinux"
+  mcopy -i "$work/boot.img" "$work/vmlinux" ::
   mcopy -i "$work/boot.img" "$tree"/boot/initrd.img-* ::initrd.img
   mcopy -i "$work/boot.img" "$work/syslinux.cfg" ::
   syslinux --install "$work/boot.img"
@@ -83,7 +84,7 @@ mkdir -p "$cache" "$(dirname "$output")"
 cache=$(realpath "$cache")
 work=$(mktemp --directory "$cache/work.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
-base=$cache/base-$(sha256sum "$0" | head -c 16)
+base=$cache/base-$(cat "$0" "$ROOT"/scripts/{guest_kernel.py,guest/kernel.S} | sha256sum | head -c 16)
 (
   flock 9  # of several that run at once, one makes the base
   if [[ ! -e $base ]]; then

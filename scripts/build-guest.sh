@@ -33,7 +33,7 @@ while (($#)); do
   shift
 done
 guest=$ROOT/scripts/guest
-boot_mib=24 root_mib=48
+boot_mib=64 root_mib=48
 root_offset=$(((1 + boot_mib) * 1024 * 1024))
 
 # Make the Debian package available, unpacked, in $cache/PACKAGE.
@@ -103,20 +103,21 @@ make_root() {
     -d "$tree" "$work/root.img"
 }
 
-# The boot partition, for BIOS (syslinux) and UEFI (systemd-boot).
+# The boot partition, for BIOS (syslinux, a kernel that is not compressed) and UEFI (systemd-boot).
 make_boot() {
   local image=$work/boot.img
+  "$ROOT/scripts/guest_kernel.py" "$kernel/boot/vmlinuz-$release" "$work/vmlinux"
   local options="quiet loglevel=3 console=ttyS0 net.ifnames=0 panic=5 nokaslr mitigations=off cryptomgr.notests"
   options+=" no_timer_check tsc=reliable audit=0 apparmor=0 selinux=0 random.trust_cpu=on noreplace-smp"
   options+=" 8250.nr_uarts=1"
-  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinuz' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
+  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinux' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
   printf '%s\n' 'timeout 0' 'default guest' >"$work/loader.conf"
   printf '%s\n' 'title guest' 'linux /vmlinuz' 'initrd /initrd.img' "options $options" >"$work/guest.conf"
   truncate --size "${boot_mib}M" "$image"
   mkfs.vfat "$image" >/dev/null
   mmd -i "$image" ::EFI ::EFI/BOOT ::loader ::loader/entries
   mcopy -i "$image" "$kernel/boot/vmlinuz-$release" ::vmlinuz
-  mcopy -i "$image" "$work/initrd.img" "$work/syslinux.cfg" ::
+  mcopy -i "$image" "$work/vmlinux" "$work/initrd.img" "$work/syslinux.cfg" ::
   mcopy -i "$image" "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/systemd-bootx64.efi" ::EFI/BOOT/BOOTX64.EFI
   mcopy -i "$image" "$work/loader.conf" ::loader
   mcopy -i "$image" "$work/guest.conf" ::loader/entries
@@ -163,7 +164,7 @@ mkdir -p "$cache" "$(dirname "$output")"
 cache=$(realpath "$cache")
 work=$(mktemp --directory "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-base=$cache/base-$({ cat "$0"; tar --create --mtime=@0 --owner=0 --group=0 --sort=name --directory "$guest" .; } | sha256sum | head -c 16)
+base=$cache/base-$({ cat "$0" "$ROOT/scripts/guest_kernel.py"; tar --create --mtime=@0 --owner=0 --group=0 --sort=name --directory "$guest" .; } | sha256sum | head -c 16)
 (
   flock 9  # of several that run at once, one makes the base
   if [[ ! -e $base ]]; then

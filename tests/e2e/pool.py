@@ -69,7 +69,7 @@ class Pool:
     def address(self, number: int) -> str:
         """Return the address that DHCP has given to a guest, as the guest itself tells."""
         script = "for i in $(seq 60); do ip -4 -o addr show eth0 | grep . && break; sleep 1; done"
-        return virsh.in_guest(self.vm(number), script, timeout=90).split()[3]
+        return virsh.in_guest(self.vm(number), script).split()[3]
 
     def version(self, number: int) -> str:
         """Return the version that the guest itself tells."""

@@ -16,8 +16,9 @@ from support.events import Relay, made_relay
 from support.fixtures import Site, make_disk
 from support.metadata import set_lease
 from support.modules import run_module
-from support.rulebook import Rulebook, running, until
+from support.rulebook import Rulebook, running
 from support.virsh import NAMESPACE, metadata, root_path, state, virsh
+from support.waiting import until
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from support.fixtures import Site
 from support.modules import ModuleFailed, Result, run_module
 from support.virsh import in_guest, virsh
+from support.waiting import until
 
 from .conftest import Template
 
@@ -45,10 +45,7 @@ def blocks(vm: str) -> tuple[list[str], list[str]]:
 
 def wait_for(vm: str, disks: list[str]) -> None:
     """Wait until the guest sees these disks: its kernel looks at a new one by itself."""
-    deadline = time.monotonic() + 30
-    while (found := seen(vm)) != disks:
-        assert time.monotonic() < deadline, f"the guest sees {found}, not {disks}"
-        time.sleep(0.1)
+    until(lambda: seen(vm) == disks, lambda: f"the guest sees {seen(vm)}, not {disks}")
 
 
 @pytest.mark.parametrize(("bus", "disk", "target"), [("virtio", "vdb", "vdb"), ("scsi", "sda", "sdb")])

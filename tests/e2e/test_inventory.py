@@ -13,6 +13,7 @@ from support.fixtures import Site
 from support.metadata import SINCE, set_lease, set_metadata
 from support.modules import run_module
 from support.playbooks import Controller
+from support.waiting import until
 
 USER = "{{ 1 + 1 }}"
 
@@ -196,11 +197,12 @@ def test_running_guests(site: Site, guest_v1: Path, network: str, controller: Co
 
 def address(pool: str, number: int) -> str:
     """Return the address that libvirt's network has given to a VM."""
-    deadline = time.monotonic() + 60
-    while not (lines := virsh.virsh("domifaddr", f"{pool}-{number}", "--source", "lease").splitlines()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return lines[0].split()[-1].split("/")[0]
+
+    def leases() -> list[str]:
+        return virsh.virsh("domifaddr", f"{pool}-{number}", "--source", "lease").splitlines()
+
+    until(leases)
+    return leases()[0].split()[-1].split("/")[0]
 
 
 def hang_agent(vm: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from support.fixtures import Site
 from support.modules import run_module
-from support.payload import drives, eventually, needs_hook, payloads
+from support.payload import drives, needs_hook, payloads
 from support.virsh import definition, in_guest, state, virsh, wait_for_guest
+from support.waiting import until
 
 from .conftest import Template
 
@@ -111,7 +112,7 @@ def test_one_run_has_the_payload_through_its_reboots(tiny: Template, guest_v1: P
     reboot(vm)
     assert listed(vm) == seen("sr0", once)
     virsh("shutdown", vm)
-    assert eventually(lambda: state(vm) == "shut off", 60)
+    until(lambda: state(vm) == "shut off")
     assert virsh("dumpxml", vm, "--inactive") == stored
     run_module("vm", name=vm, state="started")
     assert listed(vm) == seen("sr0", always)
@@ -127,8 +128,8 @@ def test_the_hook_deletes_the_payload_when_the_guest_shuts_down(tiny: Template, 
     reboot(vm)
     assert len(payloads(site)) == 1
     virsh("shutdown", vm)
-    assert eventually(lambda: state(vm) == "shut off", 60)
-    assert eventually(lambda: payloads(site) == [], 1)
+    until(lambda: state(vm) == "shut off")
+    until(lambda: payloads(site) == [])
 
 
 def test_ignition_is_readable_by_the_guest(tiny: Template, guest_v1: Path) -> None:
@@ -143,7 +144,7 @@ def reboot(vm: str) -> None:
     """Reboot from inside of the guest, and wait until it is up again."""
     boots = int(in_guest(vm, "cat /var/lib/boots"))
     in_guest(vm, "sync; (sleep 1; reboot) >/dev/null 2>&1 &")
-    assert eventually(lambda: _boots(vm) > boots, 120)
+    until(lambda: _boots(vm) > boots, 120)
 
 
 def _boots(vm: str) -> int:

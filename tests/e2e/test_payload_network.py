@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from support.payload import eventually, needs_hook
+from support.payload import needs_hook
 from support.virsh import guest_address, in_guest, virsh
+from support.waiting import until
 
 from .conftest import Template
 
@@ -20,7 +21,7 @@ def test_only_the_guest_of_the_vm_fetches_it(tiny: Template, guest_v1: Path) -> 
     payload: dict[str, Any] = {"type": "network", "cloud_init": {"user_data": TEXT}}
     vm, other = tiny.make_vm("a", payload=payload), tiny.make_vm("b")
     assert guest_address(vm) != guest_address(other)
-    assert eventually(lambda: in_guest(vm, "cat /run/payload/net/user-data 2>/dev/null || true") == TEXT.strip(), 30)
+    until(lambda: in_guest(vm, "cat /run/payload/net/user-data 2>/dev/null || true") == TEXT.strip())
     told = in_guest(vm, "cat /sys/class/dmi/id/product_serial")
     url = told.split(";")[1].removeprefix("s=")
     assert told == f"ds=nocloud;s={url};dsmode=net"
@@ -28,4 +29,4 @@ def test_only_the_guest_of_the_vm_fetches_it(tiny: Template, guest_v1: Path) -> 
     assert "404" in in_guest(other, f"wget -O - {url}user-data 2>&1 || true")
     virsh("shutdown", vm)
     address = url.split("/")[2]
-    assert eventually(lambda: not subprocess.check_output(["ss", "-Hltn", f"src {address}"]), 60)
+    until(lambda: not subprocess.check_output(["ss", "-Hltn", f"src {address}"]))

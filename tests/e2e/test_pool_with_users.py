@@ -7,7 +7,8 @@ from typing import Any
 
 from support import virsh
 from support.modules import run_module
-from support.rulebook import running, until
+from support.rulebook import running
+from support.waiting import until
 
 from .pool import Pool
 
@@ -68,8 +69,8 @@ def test_two_users_and_a_new_version(pool: Pool, guest_v1: Path, guest_v2: Path,
     with running(tmp_path, "golden.libvirt.refresh_on_shutdown", golden_vm_pools=[pool.name]) as rulebook:
         # From inside: the user is done.
         virsh.virsh("shutdown", first, "--mode", "agent", check=False)
-        until(lambda: metadata_version(first) == "2", lambda: rulebook.output, timeout=240)
-        until(lambda: lease(first) is None, lambda: rulebook.output, timeout=240)
+        until(lambda: metadata_version(first) == "2", lambda: rulebook.output)
+        until(lambda: lease(first) is None, lambda: rulebook.output)
     run_module("vm_lease", vm_pool=pool.name, user="bob", state="returned")
     assert metadata_version(second) == "2"
     assert lease(second) is None

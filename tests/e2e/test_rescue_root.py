@@ -39,7 +39,7 @@ class Patient:
     @classmethod
     def made(cls, tiny: Template) -> Patient:
         vm = tiny.make_vm("a", description="the patient")
-        wait_for_guest(vm, timeout=300)
+        wait_for_guest(vm)
         in_guest(vm, "echo precious > /root/file && sync")
         return cls(vm, identity(vm), root_path(vm))
 
@@ -52,7 +52,7 @@ class Patient:
             wait_for_guest(self.vm, timeout=25)
 
     def assert_well(self) -> None:
-        wait_for_guest(self.vm, timeout=300)
+        wait_for_guest(self.vm)
         assert in_guest(self.vm, "cat /root/file") == "precious"
         assert identity(self.vm) == self.before
         assert root_path(self.vm) == root_path(self.vm, live=True) == self.root
@@ -72,7 +72,7 @@ def disks(vm: str, live: bool) -> list[str]:
 def made_helper(tiny: Template) -> str:
     """Return a VM that is up, to rescue others."""
     helper = tiny.make_vm("b")
-    wait_for_guest(helper, timeout=300)
+    wait_for_guest(helper)
     return helper
 
 

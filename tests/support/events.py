@@ -52,7 +52,7 @@ class Source:
         for line in self.process.stderr:
             self.said += line
 
-    def wait(self, number: int = 1, timeout: float = 10, **wanted: Any) -> Event:
+    def wait(self, number: int = 1, timeout: float = 60, **wanted: Any) -> Event:
         """Return the event of this number that has these values, once it is there."""
 
         def found() -> list[Event]:
@@ -72,7 +72,7 @@ class Source:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=60)
         finally:
             self.process.kill()
             self.process.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -30,16 +29,6 @@ def drives(vm: str, live: bool = False) -> dict[str, str]:
             assert target is not None
             found[target.attrib["dev"]] = "" if source is None else source.get("file", "").rpartition("/")[2]
     return found
-
-
-def eventually(check: object, seconds: float) -> bool:
-    """Whether something becomes true within this time."""
-    deadline = time.monotonic() + seconds
-    while not check():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def needs_hook() -> None:

@@ -83,6 +83,6 @@ def private_libvirtd(
             daemon.virsh("pool-create", "/dev/stdin", stdin=xml)
             yield daemon
         finally:
-            script.communicate(timeout=30)  # its standard input ends, and with it the daemon
+            script.communicate(timeout=120)  # its standard input ends, and with it the daemon
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from .fixtures import REPOSITORY
+from .waiting import until
 
 PROGRAMS = REPOSITORY / ".cache" / "rulebook" / "bin"
 INVENTORY = "localhost ansible_connection=local ansible_python_interpreter='{{ ansible_playbook_python }}'\n"
@@ -54,7 +54,7 @@ class Rulebook:
         begun = _descendants(self._process.pid)
         self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=120)
         finally:
             for process in (self._process.pid, *begun):
                 with contextlib.suppress(ProcessLookupError):
@@ -67,14 +67,6 @@ def _descendants(process: int) -> list[int]:
     found = subprocess.run(["pgrep", "--parent", str(process)], check=False, capture_output=True, text=True)
     children = [int(line) for line in found.stdout.split()]
     return [*children, *(below for child in children for below in _descendants(child))]
-
-
-def until(done: Callable[[], bool], tell: Callable[[], Any] = lambda: "", timeout: float = 90) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline, tell()
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import getpass
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .waiting import until
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def ssh_uri(folder: Path) -> Iterator[str]:
     Path("/run/sshd").mkdir(exist_ok=True)
     sshd = subprocess.Popen([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"])
     try:
-        _wait_for(port)
+        until(lambda: _listens(port))
         yield f"qemu+ssh://{getpass.getuser()}@localhost:{port}/system?command={ssh}&no_tty=1"
     finally:
         sshd.terminate()
@@ -47,13 +48,6 @@ def _free_port() -> int:
         return port
 
 
-def _wait_for(port: int, timeout: float = 10) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

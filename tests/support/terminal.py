@@ -7,11 +7,12 @@ import re
 import shlex
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from .waiting import until
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,24 @@ class Terminal:
         """Return all that was printed, with what has scrolled away, long lines in one piece."""
         return self.tmux("capture-pane", "-p", "-J", "-S", "-")
 
-    def wait_for_foot(self, pattern: str, lines: int = 9, timeout: float = 300) -> str:
+    def wait_for_foot(self, pattern: str, lines: int = 9) -> str:
         """Wait until the last lines of the screen match, and return them; a screen may be seen half painted before."""
-        deadline = time.monotonic() + timeout
-        while not re.search(pattern, foot := "\n".join(self.screen()[-lines:])):
-            assert time.monotonic() < deadline, foot
-            time.sleep(0.1)
-        return foot
+        screen = self._wait_for(lambda screen: re.search(pattern, "\n".join(screen[-lines:])))
+        return "\n".join(screen[-lines:])
 
     def wait_for(self, text: str, timeout: float = 300) -> list[str]:
         """Wait until a text is seen, and return the screen."""
-        deadline = time.monotonic() + timeout
-        while text not in "\n".join(screen := self.screen()):
-            assert time.monotonic() < deadline, "\n".join(screen)
-            time.sleep(0.1)
-        return screen
+        return self._wait_for(lambda screen: text in "\n".join(screen), timeout)
+
+    def _wait_for(self, wanted: Callable[[list[str]], object], timeout: float = 300) -> list[str]:
+        seen: list[str] = []
+
+        def is_seen() -> object:
+            seen[:] = self.screen()
+            return wanted(seen)
+
+        until(is_seen, lambda: "\n".join(seen), timeout)
+        return seen
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import time
 import xml.etree.ElementTree as ET
 from typing import Any
 
+from .waiting import until
+
 PREFIX = "gldtest-"
 NAMESPACE = "{https://golden.libvirt/vm/1}"
 
@@ -98,25 +100,27 @@ def agent(vm: str, command: str, **arguments: Any) -> Any:
     return json.loads(virsh("qemu-agent-command", vm, question))["return"]
 
 
-def wait_for_guest(vm: str, timeout: float = 120) -> None:
+def wait_for_guest(vm: str, timeout: float = 300) -> None:
     """Wait until the guest agent of a VM answers."""
-    deadline = time.monotonic() + timeout
-    while "return" not in virsh("qemu-agent-command", vm, '{"execute": "guest-ping"}', check=False):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"the guest of {vm} does not answer")
-        time.sleep(0.1)
+
+    def answers() -> bool:
+        return "return" in virsh("qemu-agent-command", vm, '{"execute": "guest-ping"}', check=False)
+
+    until(answers, lambda: f"the guest of {vm} does not answer", timeout)
 
 
-def in_guest(vm: str, script: str, timeout: float = 60) -> str:
+def in_guest(vm: str, script: str, timeout: float = 300) -> str:
     """Run a shell script in the guest and return what it prints; one that fails is an assertion error."""
     wait_for_guest(vm)
     arguments = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
     pid = agent(vm, "guest-exec", **arguments)["pid"]
-    deadline = time.monotonic() + timeout
-    while not (done := agent(vm, "guest-exec-status", pid=pid))["exited"]:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{script!r} in {vm} takes too long")
-        time.sleep(0.05)
+    done: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        done.update(agent(vm, "guest-exec-status", pid=pid))
+        return bool(done["exited"])
+
+    until(has_ended, lambda: f"{script!r} in {vm} takes too long", timeout)
     output = base64.b64decode(done.get("out-data", "")).decode()
     assert done["exitcode"] == 0, f"{script!r} in {vm}: {output} {base64.b64decode(done.get('err-data', '')).decode()}"
     return output.strip()
@@ -125,4 +129,4 @@ def in_guest(vm: str, script: str, timeout: float = 60) -> str:
 def guest_address(vm: str) -> str:
     """Return the IPv4 address that the guest itself says it has, once DHCP has given it one."""
     show = "ip -4 -o addr show dev eth0 | awk '{print $4}'"
-    return in_guest(vm, f'until a=$({show}) && [ "$a" ]; do usleep 100000; done; echo $a', timeout=120)
+    return in_guest(vm, f'until a=$({show}) && [ "$a" ]; do usleep 100000; done; echo $a')

@@ -168,7 +168,7 @@ def test_a_job_at_work_is_named(desk: str, tasks: Tasks, tmp_path: Path) -> None
     after_stop = next(number for number, call in enumerate(calls) if call.startswith("virDomainDestroy")) + 1
     wait = "sh", "-c", f"until [ -e '{seen}' ]; do sleep 0.05; done"
     with running_source(vm_pools=[desk]) as source:
-        process = tasks.begin(restore, Fault(RUN, after_stop, command=("timeout", "30", *wait)))
+        process = tasks.begin(restore, Fault(RUN, after_stop, command=("timeout", "120", *wait)))
         assert source.wait(event="stopped", vm=vm)["pending"] == "switch"
         seen.touch()
         tasks.end(process).succeeded()
@@ -181,7 +181,7 @@ def test_a_connection_that_hangs_is_noticed(desk: str, relay: Relay) -> None:
     with running_source(uri=relay.uri, vm_pools=[desk]) as source:
         relay.hang()
         virsh("destroy", f"{desk}-1")
-        source.wait(event="connected", detail="again", timeout=40)
+        source.wait(event="connected", detail="again", timeout=120)
         assert source.of(f"{desk}-1") == [("stopped", "missed")]
 
 
@@ -191,7 +191,7 @@ def test_a_hypervisor_that_cannot_be_reached_does_not_hinder_the_others(desk: st
         virsh("start", f"{desk}-1")
         source.wait(event="started", vm=f"{desk}-1", uri="qemu:///system")
         relay.open()
-        source.wait(event="connected", uri=relay.uri, timeout=20)
+        source.wait(event="connected", uri=relay.uri)
         virsh("destroy", f"{desk}-1")
         source.wait(2, event="stopped", vm=f"{desk}-1")
         assert source.end() == 0
@@ -216,7 +216,7 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
         words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "libvirtd"]
         self.process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
-        assert comes_up(self.uri, 20)
+        assert comes_up(self.uri, 60)
 
     def stop(self) -> None:
         """Stop it; VMs run on."""
@@ -270,6 +270,6 @@ def test_libvirtd_is_restarted(daemon: Daemon) -> None:
 
 def test_wrong_options_end_it() -> None:
     source = Source({"vm_pool": "desk"})
-    source.process.wait(timeout=10)
+    source.process.wait(timeout=60)
     assert source.end() == 1
     assert "has no vm_pool" in source.said

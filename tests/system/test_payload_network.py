@@ -20,9 +20,10 @@ from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import 
 
 from support.fixtures import Site
 from support.modules import ModuleFailed, run_module
-from support.payload import HOOK, eventually, needs_hook, payloads
+from support.payload import HOOK, needs_hook, payloads
 from support.replay import replay
 from support.virsh import definition, virsh
+from support.waiting import until
 
 SEED = {"user_data": "#!/bin/sh\necho gldtest-tell-nobody-51c2\n", "meta_data": {"level": "Grüße, 世界"}}
 
@@ -156,7 +157,7 @@ def test_only_the_vm_gets_its_payload(lan: Lan, make: Callable[[int], str], plug
     assert guest(f"{wrong}user-data") == guest(f"http://{lan.address}:330/.lock/user-data") == (404, "")
     assert other(f"{url}user-data") == fetched(f"{url}user-data") == (404, "")
     virsh("destroy", vm)
-    assert eventually(lambda: not lan.listens, 20)
+    until(lambda: not lan.listens)
     assert lan.services == []
 
 
@@ -164,7 +165,7 @@ def test_it_is_bound_to_the_private_network(lan: Lan, make: Callable[[int], str]
     vm = make(1)
     give(vm)
     virsh("start", vm)
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     sockets = [line.split()[3] for line in run("ss", "-Hltn", "sport = :330").splitlines()]
     assert f"{lan.address}:330" in sockets
     assert not {"0.0.0.0:330", "*:330", "[::]:330"}.intersection(sockets)
@@ -176,7 +177,7 @@ def test_one_run_fetches_it_once(
     vm, guest = make(1), plug(1)
     before = virsh("dumpxml", vm, "--inactive")
     url = give(vm, availability="run_once")["url"]
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     assert virsh("dumpxml", vm, "--inactive") == before
     assert [guest(f"{url}meta-data")[0] for _ in range(2)] == [200, 200]
     assert guest(f"{url}user-data") == (200, SEED["user_data"])
@@ -185,9 +186,9 @@ def test_one_run_fetches_it_once(
     hook(vm, virsh("dumpxml", vm), "reconnect")
     assert guest(f"{url}user-data")[0] == 404
     virsh("destroy", vm)
-    assert eventually(lambda: not lan.listens and payloads(site) == [], 20)
+    until(lambda: not lan.listens and payloads(site) == [])
     assert give(vm, availability="run_once")["url"] == url
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     assert guest(f"{url}user-data") == (200, SEED["user_data"])
 
 
@@ -203,7 +204,7 @@ def test_what_is_taken_away_is_gone_at_once(
     assert payloads(site) == []
     assert definition(vm).find("sysinfo") is None
     virsh("destroy", vm)
-    assert eventually(lambda: not lan.listens, 20)
+    until(lambda: not lan.listens)
 
 
 def test_two_vms_share_the_service_and_nothing_else(
@@ -213,11 +214,11 @@ def test_two_vms_share_the_service_and_nothing_else(
     urls = [give(vm)["url"] for vm in vms]
     for vm in vms:
         virsh("start", vm)
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     assert len(lan.services) == 1
     assert [[guest(f"{url}user-data")[0] for url in urls] for guest in guests] == [[200, 404], [404, 200]]
     virsh("destroy", vms[0])
-    assert eventually(lambda: guests[0](f"{urls[0]}user-data")[0] == 404, 20)
+    until(lambda: guests[0](f"{urls[0]}user-data")[0] == 404)
     assert [guest(f"{urls[1]}user-data")[0] for guest in guests] == [404, 200]
 
 
@@ -229,9 +230,9 @@ def test_a_service_that_died_comes_back_with_libvirt(
     virsh("start", vm)
     assert guest(f"{url}user-data")[0] == 200
     run("kill", "-9", *lan.services)
-    assert eventually(lambda: not lan.listens, 20)
+    until(lambda: not lan.listens)
     hook(vm, virsh("dumpxml", vm), "reconnect")
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     assert guest(f"{url}user-data")[0] == 200
 
 
@@ -259,7 +260,7 @@ def test_a_guest_that_holds_connections_keeps_nobody_else_out(
         assert len(list(Path("/proc", service, "task").iterdir())) <= 10
         assert holder.stdin is not None
         holder.stdin.close()
-    assert eventually(lambda: hostile(f"{url}user-data")[0] == 404, 20)
+    until(lambda: hostile(f"{url}user-data")[0] == 404)
 
 
 # --- at once ---------------------------------------------------------------------------------------------------------
@@ -285,27 +286,27 @@ def test_of_many_that_start_at_once_one_starts_the_service(lan: Lan) -> None:
     for number, call in zip(numbers, calls):
         call.communicate(crafted(lan, number), timeout=60)
     assert {call.returncode for call in calls} == {0}
-    assert eventually(lambda: lan.listens, 20)
+    until(lambda: lan.listens)
     assert len(lan.services) == 1
     for number in numbers:
         assert lan.listens
         hook(f"gldtest-{number}", crafted(lan, number), "release")
-    assert eventually(lambda: not lan.listens, 20)
+    until(lambda: not lan.listens)
 
 
 def test_a_vm_that_starts_while_the_service_ends_is_served(lan: Lan) -> None:
     xml = crafted(lan, 1)
     for pause in (0.0, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7):
         hook("gldtest-1", xml, "start")
-        assert eventually(lambda: lan.listens, 20)
+        until(lambda: lan.listens)
         hook("gldtest-1", xml, "release")
         time.sleep(pause)
         hook("gldtest-1", xml, "start")
-        assert eventually(lambda: lan.listens, 20)
+        until(lambda: lan.listens)
         time.sleep(0.8)
         assert len(lan.services) == 1, f"ended {pause} s after the last VM, although another one came"
     hook("gldtest-1", xml, "release")
-    assert eventually(lambda: not lan.listens, 20)
+    until(lambda: not lan.listens)
 
 
 @pytest.mark.parametrize(

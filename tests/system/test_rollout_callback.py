@@ -23,6 +23,7 @@ from support.metadata import set_lease
 from support.modules import run_module
 from support.playbooks import Controller, Run
 from support.terminal import terminal
+from support.waiting import until
 
 from .conftest import HARDWARE
 
@@ -244,10 +245,7 @@ def test_a_run_that_is_ended_leaves_a_report(lab: Lab, how: signal.Signals) -> N
         f"  when: golden_vm == '{lab.vm(2)}'\n  delegate_to: localhost\n",
     )
     running = lab.start(rollout_drain_tasks=drain)
-    deadline = time.monotonic() + 120
-    while not begun.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(begun.exists)
     running.send_signal(how)
     running.wait(timeout=60)
     report = lab.report()

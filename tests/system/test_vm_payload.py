@@ -14,10 +14,11 @@ import pytest
 
 from support.fixtures import Site
 from support.modules import ModuleFailed, run_module
-from support.payload import drives, eventually, needs_hook, payloads
+from support.payload import drives, needs_hook, payloads
 from support.playbooks import Controller
 from support.replay import replay
 from support.virsh import definition, metadata, state, virsh
+from support.waiting import until
 
 MARKER = "gldtest-tell-nobody-7f3a"
 FILES = [{"name": "etc/motd", "content": f"{MARKER}\n"}, {"name": "привет.txt", "content": ""}]
@@ -185,11 +186,11 @@ def test_the_hook_deletes_the_payload_of_one_run(site: Site, vm: str) -> None:
     run_module("vm_payload", vm=vm, files=FILES, availability="run_once")
     assert len(payloads(site)) == 1
     virsh("destroy", vm)
-    assert eventually(lambda: payloads(site) == [], 1)
+    until(lambda: payloads(site) == [])
     assert run_module("vm_payload", vm=vm, files=FILES, availability="run_once")["changed"]
     assert state(vm) == "running"
     virsh("destroy", vm)
-    assert eventually(lambda: payloads(site) == [], 1)
+    until(lambda: payloads(site) == [])
     assert not run_module("vm", name=vm)["changed"]
     assert run_module("storage_pool_info", storage_pool=site.storage_pool)["storage_pools"]
 
