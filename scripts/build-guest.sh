@@ -109,7 +109,7 @@ make_boot() {
   "$ROOT/scripts/guest_kernel.py" "$kernel/boot/vmlinuz-$release" "$work/vmlinux"
   local options="quiet loglevel=3 console=ttyS0 net.ifnames=0 panic=5 nokaslr mitigations=off cryptomgr.notests"
   options+=" no_timer_check tsc=reliable audit=0 apparmor=0 selinux=0 random.trust_cpu=on noreplace-smp"
-  options+=" 8250.nr_uarts=1"
+  options+=" 8250.nr_uarts=1 rodata=off initcall_blacklist=init_kprobe_trace,crypto_kdf108_init"
   printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinux' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
   printf '%s\n' 'timeout 0' 'default guest' >"$work/loader.conf"
   printf '%s\n' 'title guest' 'linux /vmlinuz' 'initrd /initrd.img' "options $options" >"$work/guest.conf"
