@@ -227,10 +227,10 @@ class Daemon:
         """Run virsh with it."""
         subprocess.run(["virsh", "-q", "-c", self.uri, *words], check=check, input=stdin, text=True)
 
-    def kill(self, vm: str) -> None:
-        """End a VM behind its back."""
+    def kill(self, vm: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End a VM behind its back, or do something else to its process."""
         pid = int((self.runtime / "libvirt" / "qemu" / "run" / f"{vm}.pid").read_text())
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
 
 
 @pytest.fixture
@@ -247,25 +247,45 @@ def daemon() -> Iterator[Daemon]:
         shutil.rmtree(folder)
 
 
-def test_libvirtd_is_restarted(daemon: Daemon) -> None:
+@pytest.fixture
+def running_vm(daemon: Daemon) -> str:
+    """Return a managed VM that runs, of that libvirtd."""
     root = "<g:root volume='a' storage_pool='b' template='c' template_storage_pool='b' version='1'/>"
     ours = f"<g:vm xmlns:g='{NAMESPACE[1:-1]}' follows='latest' stateless='yes'>{root}</g:vm>"
     memory = "<memory unit='MiB'>32</memory><os><type>hvm</type></os>"
     xml = f"<domain type='qemu'><name>gldtest-vm</name>{memory}<metadata>{ours}</metadata></domain>"
     daemon.virsh("define", "/dev/stdin", stdin=xml)
     daemon.virsh("start", "gldtest-vm")
+    return "gldtest-vm"
+
+
+def test_libvirtd_is_restarted(daemon: Daemon, running_vm: str) -> None:
     with running_source(uri=daemon.uri) as source:
         daemon.stop()
         daemon.start()
         source.wait(event="connected", detail="again")
-        assert source.of("gldtest-vm") == [], "it ran on"
+        assert source.of(running_vm) == [], "it ran on"
         daemon.stop()
-        daemon.kill("gldtest-vm")
+        daemon.kill(running_vm)
         daemon.start()
+        source.wait(event="stopped", vm=running_vm)  # before it is connected, or when libvirtd has noticed
         source.wait(2, event="connected", detail="again")
-        assert source.of("gldtest-vm") == [("stopped", "missed")]
-        daemon.virsh("start", "gldtest-vm")
+        assert source.of(running_vm) == [("stopped", "missed")]
+        daemon.virsh("start", running_vm)
         source.wait(event="started", detail="booted")
+
+
+def test_a_vm_goes_while_libvirtd_comes_up(daemon: Daemon, running_vm: str) -> None:
+    """libvirtd takes it for running, and tells nobody when it notices."""
+    with running_source(uri=daemon.uri) as source:
+        daemon.stop()
+        daemon.kill(running_vm, signal.SIGSTOP)  # it holds up libvirtd, which asks it how it is
+        daemon.start()
+        source.wait(event="connected", detail="again")
+        assert source.of(running_vm) == []
+        daemon.kill(running_vm)
+        source.wait(event="stopped", vm=running_vm)
+        assert len(source.of(running_vm)) == 1
 
 
 def test_wrong_options_end_it() -> None:

@@ -25,7 +25,7 @@ client leaves the rest out when the storage pool is full just then; it hangs, or
 _IN_USE_FOR = 30.0
 """Seconds to wait for a volume that another task reads at this moment."""
 _AT_HOLE = -3
-_MIXED_UP = "Unexpected message type"
+_MIXED_UP = ("Unexpected message type", "no call waiting for reply")
 """What libvirt's client says of a stream whose error comes when it waits for none; asked again, it tells the error."""
 
 Piece = Union[bytes, int]
@@ -163,7 +163,7 @@ class StorageCalls:
         try:
             return read()
         except libvirt.libvirtError as error:
-            if _MIXED_UP not in str(error):
+            if not any(said in str(error) for said in _MIXED_UP):
                 raise
         return read()
 

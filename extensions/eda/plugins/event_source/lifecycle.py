@@ -32,7 +32,8 @@ description:
   - An event for each change of the lifecycle of a VM that the collection golden.libvirt manages, on one or many
     hypervisors. Other VMs give none.
   - A connection that breaks or hangs is opened again. Then all VMs are compared with what was known of them, and what
-    happened to them meanwhile gives its events, with the detail C(missed). A VM that was down, and is so again, may
+    happened to them meanwhile gives its events, with the detail C(missed); and so again after 5 and 60 seconds, as a
+    libvirtd that has just started may notice late that a VM has gone. A VM that was down, and is so again, may
     have run meanwhile without a trace; such VMs are in the list of the event C(connected).
   - To tell whether a running VM was down meanwhile, each running VM gets a random mark in the metadata of its running
     instance (namespace C(https://golden.libvirt/run/1)); it is gone when the VM stops.
@@ -91,6 +92,9 @@ KEEPALIVE = 5, 3
 """Seconds between keepalives, and how many without an answer end the connection."""
 LEAST_DELAY, MOST_DELAY = 0.5, 15.0
 """Seconds until a connection that broke is opened again; they double with each attempt that fails."""
+LOOK_AGAIN = 5.0, 60.0
+"""Seconds after a connection was opened again when all VMs are compared once more: a libvirtd that has just started may
+take a VM whose process is gone for running, and gives no signal when it notices."""
 EVENT_THREAD = "golden.libvirt.lifecycle"
 
 log = logging.getLogger(EVENT_THREAD)
@@ -144,6 +148,8 @@ class Signal:
     run: int = DOWN
 
 
+LOOK = Signal("", "", "")
+"""No signal of libvirt's: all VMs are to be looked at."""
 World = dict[str, Seen]
 
 
@@ -408,6 +414,10 @@ class _Connection:
             kind = EVENTS[event]
             self._put(Signal(domain.UUIDString(), kind, DETAILS[kind].get(detail, str(detail)), domain.ID()))
 
+    def look_later(self, seconds: float) -> None:
+        """Put a ``LOOK`` among the signals after this time."""
+        self._loop.call_later(seconds, self.signals.put_nowait, LOOK)
+
     def _put(self, signal: Signal | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self.signals.put_nowait, signal)
@@ -455,18 +465,20 @@ class _Watch:
     async def _listen(self, connection: _Connection) -> None:
         # first the signals, then the look: so nothing falls between them
         host = await _blocking(connection.listen)
-        now = await _blocking(_look_at_all, connection.conn, self.options)
         source = {"uri": self.uri, "hypervisor": host}
-        for event in [] if self.world is None else missed_events(self.world, now):
-            await self.queue.put({**event, **source})
         detail = "initial" if self.world is None else "again"
-        self.world = now
-        names = down(now)
+        self.world = await self._compare(connection, source)
+        names = down(self.world)
         await self.queue.put(
             {"event": "connected", "detail": detail, "down": names, "down_count": len(names), **source}
         )
         self.delay = LEAST_DELAY
+        for seconds in LOOK_AGAIN if detail == "again" else ():
+            connection.look_later(seconds)
         while (signal := await connection.signals.get()) is not None:
+            if signal is LOOK:
+                self.world = await self._compare(connection, source)
+                continue
             seen = await _blocking(_look_at, connection.conn, signal.uuid, self.options)
             events, known = events_of(signal, self.world.get(signal.uuid), seen)
             for event in events:
@@ -475,6 +487,13 @@ class _Watch:
                 self.world.pop(signal.uuid, None)
             else:
                 self.world[signal.uuid] = known
+
+    async def _compare(self, connection: _Connection, source: Event) -> World:
+        """Look at all VMs, and hand on the events of what happened since the last look; return them as they are."""
+        now = await _blocking(_look_at_all, connection.conn, self.options)
+        for event in [] if self.world is None else missed_events(self.world, now):
+            await self.queue.put({**event, **source})
+        return now
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
