@@ -73,7 +73,7 @@ must_fail() {
 show() {
   say "1. A storage pool and a network of the demo's own"
   play golden.libvirt.hypervisor -i localhost, -c local -e "hypervisor_hosts=localhost" \
-    -e "hypervisor_manage_packages=false hypervisor_manage_services=false" \
+    -e "hypervisor_manage_packages=false hypervisor_manage_services=false hypervisor_manage_payload_hook=false" \
     -e "hypervisor_storage_pool=$name hypervisor_storage_pool_path=/var/lib/libvirt/$name" \
     -e "hypervisor_network=$name hypervisor_network_subnet=10.213.254.0/24"
 
