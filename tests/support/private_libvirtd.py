@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from .virsh import PREFIX
+from .waiting import until
 
 SCRIPT = Path(__file__).with_suffix(".sh")
 
@@ -43,15 +43,15 @@ class PrivateLibvirtd:
 
     def wait_until(self, ready: Callable[[], object]) -> None:
         """Wait until something no longer fails."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+
+        def is_ready() -> bool:
             try:
                 ready()
             except (subprocess.CalledProcessError, OSError):
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError((self.folder / "output").read_text())
+                return False
+            return True
+
+        until(is_ready, (self.folder / "output").read_text)
 
 
 @contextmanager
