@@ -148,6 +148,15 @@ rollout_plan:
     version_name:
       description: The name of the version to move to, or empty.
       type: str
+    versions:
+      description: All versions of the template, by number. Empty for the way back when they cannot be read.
+      type: list
+      elements: dict
+      sample:
+        - version: 3
+          version_name: 2026-11
+          lifecycle: active
+          created: "2026-11-20T07:00:00Z"
     vms:
       description:
         - All VMs, in the order in which they move, those that do not move last.

@@ -28,10 +28,11 @@ BELOW = {
     "action": {"modules", "plugin_utils"},
     "inventory": {"_core", "_hypervisor"},
     "callback": {"_core", "plugin_utils"},
+    "filter": {"_core"},
     "doc_fragments": set(),
 }
 """What of the collection each layer may import."""
-CONTROLLER = ("action", "plugin_utils", "inventory", "callback")
+CONTROLLER = ("action", "plugin_utils", "inventory", "callback", "filter")
 """Plugins that run in Ansible itself: they may use its helpers, and never AnsibleModule."""
 
 

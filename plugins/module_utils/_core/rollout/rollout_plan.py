@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import InvalidError, NotFoundError, RefusedError
+from ..errors import GoldenError, InvalidError, NotFoundError, RefusedError
 from ..hypervisor import RUNNING, SHUT_OFF, Domain, Hypervisor
 from ..libvirt_xml import domain_xml
 from ..names import natural
-from ..template.catalog import check_usable, read_template
+from ..template.catalog import Template, check_usable, read_template
 from ..template.manifest import Manifest
 from ..vm.record import CREATE, REMOVE, Record
 from ..vm.root import LEAST_SPACE
@@ -77,7 +77,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """The plan. ``failures_allowed`` is how many VMs may fail in this run before it stops."""
+    """The plan. ``failures_allowed`` is how many VMs may fail in this run before it stops, ``versions`` are all
+    that the template has."""
 
     strategy: Strategy
     template: str
@@ -88,6 +89,7 @@ class RolloutPlan:
     failures_allowed: int
     checkpoint: int | None
     spaces: tuple[Space, ...]
+    versions: tuple[Manifest, ...]
 
     def with_action(self, *actions: str) -> list[Turn]:
         """Return the turns of these actions."""
@@ -101,7 +103,8 @@ def plan_rollout(hypervisors: Mapping[str, Hypervisor], hosts: list[Host] | None
     if not members:
         among = " among the hosts given" if hosts is not None else ""
         raise NotFoundError(f"there is no VM of pool {strategy.vm_pool!r} on {', '.join(hypervisors)}{among}")
-    version = None if strategy.back else _pinned(hypervisors, members, strategy)
+    templates = _Templates(hypervisors)
+    version = None if strategy.back else _pinned(templates, members, strategy)
     number = _version_to_leave(members, strategy) if version is None else version.version
     turns = [_turn(hypervisors[vm.host.uri], vm, number, strategy) for vm in found]
     turns = _with_canaries(sorted(turns, key=lambda turn: _place(turn, strategy)), strategy)
@@ -117,6 +120,7 @@ def plan_rollout(hypervisors: Mapping[str, Hypervisor], hosts: list[Host] | None
         failures_allowed=_failures_allowed(members, strategy),
         checkpoint=checkpoint,
         spaces=() if strategy.back else _spaces(hypervisors, turns),
+        versions=_family(templates, members[0]),
     )
 
 
@@ -171,23 +175,44 @@ def _unhealthy(domain: Domain, record: Record, live: str | None) -> str:
     return ""
 
 
-def _pinned(hypervisors: Mapping[str, Hypervisor], members: list[Found], strategy: Strategy) -> Manifest:
-    """Return the one version that is meant, on all hypervisors: what is published from now on changes nothing."""
-    versions = {}
-    for vm in members:
+class _Templates:
+    """The templates of VMs, each read once."""
+
+    def __init__(self, hypervisors: Mapping[str, Hypervisor]) -> None:
+        self._hypervisors = hypervisors
+        self._read: dict[tuple[str, str, str], Template] = {}
+
+    def of(self, vm: Found) -> Template:
+        """Return the template of a VM, from where the VM has it."""
         root = vm.known.root
-        selector = strategy.template_version or vm.known.follows
-        key = (vm.host.uri, root.template_storage_pool, root.template, selector)
-        if key not in versions:
-            template = read_template(hypervisors[vm.host.uri], root.template_storage_pool, root.template)
-            versions[key] = check_usable(template.select(selector))
-    numbers = sorted({version.version for version in versions.values()})
+        key = (vm.host.uri, root.template_storage_pool, root.template)
+        if key not in self._read:
+            self._read[key] = read_template(self._hypervisors[vm.host.uri], *key[1:])
+        return self._read[key]
+
+
+def _pinned(templates: _Templates, members: list[Found], strategy: Strategy) -> Manifest:
+    """Return the one version that is meant, on all hypervisors: what is published from now on changes nothing."""
+    asked = {}
+    for vm in members:
+        template, selector = templates.of(vm), strategy.template_version or vm.known.follows
+        asked[vm.host.uri, template.storage_pool, template.name, selector] = template
+    versions = [check_usable(template.select(key[-1])) for key, template in asked.items()]
+    numbers = sorted({version.version for version in versions})
     if len(numbers) > 1:
         raise RefusedError(
             f"the VMs of pool {strategy.vm_pool!r} are to be on different versions ({', '.join(map(str, numbers))}): "
             "name one version (template_version)"
         )
-    return next(iter(versions.values()))
+    return versions[0]
+
+
+def _family(templates: _Templates, vm: Found) -> tuple[Manifest, ...]:
+    """Return all versions of the template of a VM. They are only told, so the way back does not need them."""
+    try:
+        return tuple(templates.of(vm).ready)
+    except GoldenError:
+        return ()
 
 
 def _version_to_leave(members: list[Found], strategy: Strategy) -> int | None:

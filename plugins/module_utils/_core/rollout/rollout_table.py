@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from ..template.manifest import Manifest
 from ..text import one_line
 from ..units import human_size
 from .rollout_plan import LATER, LEFT_ALONE, MOVE, RolloutPlan, Turn
@@ -48,6 +49,7 @@ def describe_plan(plan: RolloutPlan, pace: float | None) -> dict[str, Any]:
         "template": plan.template,
         "template_version": plan.version,
         "version_name": plan.version_name,
+        "versions": [_version(version) for version in plan.versions],
         "vms": [_described(turn) for turn in plan.turns],
         "batches": list(plan.sizes),
         "failures_allowed": plan.failures_allowed,
@@ -76,6 +78,15 @@ def _described(turn: Turn) -> dict[str, Any]:
         "reason": turn.reason,
         "batch": turn.batch,
         "canary": turn.canary,
+    }
+
+
+def _version(version: Manifest) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "version_name": version.version_name,
+        "lifecycle": version.lifecycle,
+        "created": version.created,
     }
 
 

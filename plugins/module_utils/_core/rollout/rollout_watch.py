@@ -189,16 +189,19 @@ class Watch:
             for vm in plan.get("vms") or ():
                 about = {"template": plan.get("template"), "template_version": vm.get("from_version")}
                 self._known[str(vm.get("name"))] = {**about, "why_not": vm.get("reason"), "turn": vm.get("action")}
+            self._learn_versions(plan.get("versions"))
         elif task.kind == VMS:
             for vm in result.get("vms") or ():
                 name = str(vm.get("name"))
                 self._known.setdefault(self._hosts.get((task.uri, name), name), vm)
         elif task.kind == VERSIONS:
-            for version in result.get("template_versions") or ():
-                self._versions[number(version.get("version")) or 0] = version
+            self._learn_versions(result.get("template_versions"))
         elif task.kind == STATS:
             data = mapping(mapping(result.get("ansible_stats")).get("data"))
             self._stats = mapping(data.get("golden_rollout")) or self._stats
+
+    def _learn_versions(self, versions: Iterable[Result] | None) -> None:
+        self._versions.update({number(version.get("version")) or 0: version for version in versions or ()})
 
     def _label(self, host: str, task: Task) -> str:
         """Return the name of the VM that a task is about: that of the host, unless it is asked for another VM."""
