@@ -12,7 +12,7 @@ from .._core.hypervisor import Host
 from .denials import is_refused_connection, refused_connection, told
 from .library import libvirt
 
-_LOOK_AGAIN = 1.0
+LOOK_AGAIN = 1.0
 """Seconds after which a wait looks again although no event came: an event can be lost when libvirtd restarts."""
 _ANSWER_AFTER = 0.5
 """Seconds without a call after which libvirtd is answered; by default it asks every 5, and waits for 30."""
@@ -62,7 +62,8 @@ class Connection:
                 self.libvirt = libvirt.openReadOnly(uri)
                 self.read_only = True
         self._events: list[int] = []
-        self._timer = libvirt.virEventAddTimeout(-1, self._wake, None)
+        self._awaited = ""
+        self._timer = libvirt.virEventAddTimeout(-1, self._time_is_over, None)
         self._answered = time.monotonic()
         self._woken = False
 
@@ -79,12 +80,14 @@ class Connection:
         with translated("cannot ask the hypervisor for its host"):
             return Host(self.libvirt.getHostname(), self.libvirt.getInfo()[0])
 
-    def wait_until(self, done: Callable[[], bool], timeout: float, look_again: float = _LOOK_AGAIN) -> bool:
-        """Wait until ``done`` is true, looking whenever a domain changes its state; return whether it is in time.
+    def wait_until(self, domain: Any, done: Callable[[], bool], timeout: float, look_again: float = LOOK_AGAIN) -> bool:
+        """Wait until ``done`` is true, looking whenever the domain, its agent or one of its devices comes or goes.
 
-        ``look_again`` is for what libvirt has no event for: the seconds after which to look without one.
+        Return whether it is in time. ``look_again`` is for what libvirt has no event for: the seconds after which to
+        look without one.
         """
         self.listen()
+        self._awaited = domain.UUIDString()
         deadline = time.monotonic() + timeout
         while not done():
             left = deadline - time.monotonic()
@@ -102,7 +105,7 @@ class Connection:
                     libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
                     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
                 ):
-                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, self._wake, None))
+                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, self._happened, None))
 
     def stay_alive(self) -> None:
         """Answer libvirtd, which closes a connection that keeps silent; for work that makes no calls for long."""
@@ -110,8 +113,11 @@ class Connection:
             self._run_events(0)
             self._answered = time.monotonic()
 
-    def _wake(self, *_event: Any) -> None:
-        """End the wait; what has happened is read from libvirt."""
+    def _happened(self, _libvirt: Any, domain: Any, *_event: Any) -> None:
+        """End the wait for this domain; what has happened is read from libvirt."""
+        self._woken = self._woken or domain.UUIDString() == self._awaited
+
+    def _time_is_over(self, *_timer: Any) -> None:
         self._woken = True
 
     def _run_events(self, seconds: float) -> None:

@@ -49,7 +49,7 @@ class DeviceCalls:
             self.connection.listen()  # before it is asked for: the guest may be quick
             target, deadline = _target(xml), time.monotonic() + timeout
             self._ask_to_let_go(domain, xml)  # libvirt waits some seconds itself
-            if not self.connection.wait_until(lambda: not _has(domain, target), deadline - time.monotonic()):
+            if not self.connection.wait_until(domain, lambda: not _has(domain, target), deadline - time.monotonic()):
                 raise TimedOutError(
                     f"the guest of VM {name!r} did not let go of disk {target!r} within {timeout} seconds: it is "
                     "attached still; see that nothing in the guest uses it and that its operating system is up, or "

@@ -211,12 +211,15 @@ class DomainCalls:
             except libvirt.libvirtError as error:
                 # One that goes down just now is not running any more for libvirt, and active still for a moment.
                 going = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
-                if not self.connection.wait_until(lambda: not domain.isActive(), min(left, _GOING) if going else 0):
+                if not self._goes_down(domain, min(left, _GOING) if going else 0):
                     raise
                 return True
-            if self.connection.wait_until(lambda: not domain.isActive(), min(left, _ASK_AGAIN)):
+            if self._goes_down(domain, min(left, _ASK_AGAIN)):
                 return True
         return False
+
+    def _goes_down(self, domain: Any, timeout: float) -> bool:
+        return self.connection.wait_until(domain, lambda: not domain.isActive(), timeout)
 
     def _destroy(self, domain: Any) -> None:
         try:

@@ -69,7 +69,7 @@ class _Command:
                 raise HypervisorError(f"VM {self.domain.name()!r} went down while a command was to run in it")
             return bool(done())
 
-        return self.connection.wait_until(look, max(0.0, self.deadline - time.monotonic()), _LOOK_AGAIN)
+        return self.connection.wait_until(self.domain, look, max(0.0, self.deadline - time.monotonic()), _LOOK_AGAIN)
 
     def _ended(self, pid: int) -> bool:
         self.status = self.agent.status(pid)

@@ -9,12 +9,12 @@ from .._core.errors import UnhealthyError
 from .._core.hypervisor import Health
 from .addresses import addresses
 from .agent import Agent, decoded
-from .connection import Connection
+from .connection import LOOK_AGAIN, Connection
 from .console import Console, listening
 from .library import libvirt
 
-_LOOK_AGAIN = 0.2
-"""Seconds between two looks at what has no libvirt event: the agent's answer, a port, a command's result."""
+_LOOK_AGAIN = {"port": 0.2, "command": 0.2}
+"""Seconds between two looks at what has no libvirt event. That the agent comes is one."""
 _OUTPUT_SHOWN = 2000
 
 
@@ -35,13 +35,13 @@ def wait_healthy(connection: Connection, domain: Any, health: Health) -> None:
 
 def _wait(connection: Connection, domain: Any, health: Health, console: Console) -> None:
     probe = _Probe(domain, health, console)
-    if not connection.wait_until(probe.passes, health.timeout, _LOOK_AGAIN):
+    if not connection.wait_until(domain, probe.passes, health.timeout, _LOOK_AGAIN.get(health.check, LOOK_AGAIN)):
         raise UnhealthyError(
             f"VM {domain.name()!r} did not pass its health check {health.check!r} within {health.timeout} seconds: "
             f"{probe.last}"
         )
     if health.stable_for:
-        connection.wait_until(lambda: not probe.passes_running(), health.stable_for)
+        connection.wait_until(domain, lambda: not probe.passes_running(), health.stable_for)
         if not probe.passes():
             raise UnhealthyError(
                 f"VM {domain.name()!r} was up and did not stay so for {health.stable_for} seconds: {probe.last}"
@@ -72,9 +72,9 @@ class _Probe:
     def check_alive(self) -> None:
         """Raise for a VM that is down or stands still: no waiting will help."""
         self.console.listen()
-        if not self.domain.isActive():
-            raise UnhealthyError(f"VM {self.domain.name()!r} went down while it was waited for")
         state, reason = self.domain.state()
+        if state == libvirt.VIR_DOMAIN_SHUTOFF:
+            raise UnhealthyError(f"VM {self.domain.name()!r} went down while it was waited for")
         if state == libvirt.VIR_DOMAIN_CRASHED or (
             state == libvirt.VIR_DOMAIN_PAUSED
             and reason

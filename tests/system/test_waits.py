@@ -1,0 +1,76 @@
+"""Waiting for a VM: until it changes, and not disturbed by what happens to others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor.connection import Connection
+
+from support import virsh
+from support.fixtures import Site
+from support.modules import run_module
+
+from .conftest import HARDWARE
+
+
+@pytest.fixture
+def two(site: Site, empty_disk: Path) -> tuple[str, str]:
+    """Two VMs that run."""
+    run_module(
+        "template_version",
+        template="web",
+        storage_pool=site.storage_pool,
+        create_base=True,
+        source={"path": str(empty_disk)},
+        hardware=HARDWARE,
+    )
+    first, second = site.vm("a"), site.vm("b")
+    for vm in (first, second):
+        run_module("vm", name=vm, template="web", storage_pools=[site.storage_pool], state="started")
+    return first, second
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    """A connection of its own."""
+    opened = Connection("qemu:///system")
+    yield opened
+    opened.close()
+
+
+def test_it_ends_with_the_event_of_its_vm_and_sleeps_through_those_of_others(
+    two: tuple[str, str], connection: Connection
+) -> None:
+    awaited, other = two
+    domain = connection.libvirt.lookupByName(awaited)
+    looks: list[float] = []
+
+    def happen() -> None:
+        for _time in range(3):
+            virsh.virsh("destroy", other)
+            virsh.virsh("start", other)
+        happened.append(time.monotonic())
+        virsh.virsh("destroy", awaited)
+
+    def is_down() -> bool:
+        looks.append(time.monotonic())
+        return not domain.isActive()
+
+    happened: list[float] = []
+    thread = threading.Thread(target=happen)
+    thread.start()
+    assert connection.wait_until(domain, is_down, 300, look_again=300)
+    thread.join()
+    assert looks[0] < happened[0]
+    assert all(look > happened[0] for look in looks[1:]), "it looked for the other's sake"
+
+
+def test_what_has_no_event_is_looked_at_again(two: tuple[str, str], connection: Connection) -> None:
+    looks: list[float] = []
+    domain = connection.libvirt.lookupByName(two[0])
+    assert connection.wait_until(domain, lambda: looks.append(0.0) or len(looks) > 3, 300, look_again=0.1)
+    assert not connection.wait_until(domain, lambda: False, 0.2)
