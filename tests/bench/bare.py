@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,18 @@ def restore(libvirt: Any, storage_pool: str, vm: str) -> None:
     libvirt.lookupByName(vm).setMetadata(2, ET.tostring(ours, encoding="unicode"), "golden", NAMESPACE, 2)
 
 
-def roll(libvirt: Any, connector: Any, storage_pool: str, image: Path, vms: list[str]) -> None:
-    """Move running VMs, all at once, onto fresh roots on an image, and wait for their guest agents."""
+def roll(libvirt: Any, batch: str, storage_pool: str, image: str, *vms: str) -> None:
+    """Move running VMs, so many at once, onto fresh roots on an image, and wait for their guest agents."""
+    for some in _batches(batch, vms):
+        _roll(libvirt, storage_pool, Path(image), some)
+
+
+def _batches(size: str, vms: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for first in range(0, len(vms), int(size)):
+        yield vms[first : first + int(size)]
+
+
+def _roll(libvirt: Any, storage_pool: str, image: Path, vms: tuple[str, ...]) -> None:
     pool = libvirt.storagePoolLookupByName(storage_pool)
     capacity = pool.storageVolLookupByName(image.name).info()[1]
     domains = [libvirt.lookupByName(vm) for vm in vms]
@@ -78,18 +89,19 @@ def roll(libvirt: Any, connector: Any, storage_pool: str, image: Path, vms: list
         root.set("volume", f"{domain.name()}.root.{number}.qcow2")
         old.append(before.name)
         definitions.append(ET.tostring(xml, encoding="unicode"))
-    _restart(libvirt, connector, domains, definitions)
+    _restart(libvirt, domains, definitions)
     for name in old:
         pool.storageVolLookupByName(name).delete()
 
 
-def reboot(libvirt: Any, connector: Any, vms: list[str]) -> None:
-    """Shut running VMs down, all at once, start them again, and wait for their guest agents."""
-    domains = [libvirt.lookupByName(vm) for vm in vms]
-    _restart(libvirt, connector, domains, [domain.XMLDesc(2) for domain in domains])
+def reboot(libvirt: Any, batch: str, *vms: str) -> None:
+    """Shut running VMs down, so many at once, start them again, and wait for their guest agents."""
+    for some in _batches(batch, vms):
+        domains = [libvirt.lookupByName(vm) for vm in some]
+        _restart(libvirt, domains, [domain.XMLDesc(2) for domain in domains])
 
 
-def _restart(libvirt: Any, connector: Any, domains: list[Any], definitions: list[str]) -> None:
+def _restart(libvirt: Any, domains: list[Any], definitions: list[str]) -> None:
     for domain in domains:
         _shut_down(domain)
     for domain, definition in zip(domains, definitions):
@@ -101,7 +113,7 @@ def _restart(libvirt: Any, connector: Any, domains: list[Any], definitions: list
                 _shut_down(domain)
         libvirt.defineXML(definition).create()
     for domain in domains:
-        while not _answers(connector, domain):
+        while not _answers(domain):
             time.sleep(0.1)
 
 
@@ -110,9 +122,9 @@ def _shut_down(domain: Any) -> None:
         domain.shutdown()
 
 
-def _answers(connector: Any, domain: Any) -> bool:
+def _answers(domain: Any) -> bool:
     try:
-        connector.qemuAgentCommand(domain, '{"execute": "guest-ping"}', 5, 0)
+        libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-ping"}', 5, 0)
     except Exception:  # libvirt's own, which is not imported here
         return False
     return True
@@ -202,7 +214,17 @@ if __name__ == "__main__":
         import ansible.module_utils.testing  # noqa: F401 - as support.modules
 
         words.pop(0)
-    import libvirt as connector
+    import libvirt
 
-    calls = {"restore": restore, "look_at_vms": look_at_vms, "look_at_volumes": look_at_volumes}
-    calls[words[0]](connector.open(URI), *words[1:])
+    if words[0] in ("roll", "reboot"):
+        import libvirt_qemu
+
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # that an agent does not answer yet is no news
+    calls = {
+        "restore": restore,
+        "look_at_vms": look_at_vms,
+        "look_at_volumes": look_at_volumes,
+        "roll": roll,
+        "reboot": reboot,
+    }
+    calls[words[0]](libvirt.open(URI), *words[1:])

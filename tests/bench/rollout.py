@@ -24,13 +24,10 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-import libvirt
-import libvirt_qemu
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import bare
 from measure import Figure, seconds, show
+from measure import bare as bare_process
 
 from support.fixtures import REPOSITORY, Site, build_guest, made_site
 from support.modules import run_module
@@ -123,8 +120,7 @@ class Rollouts:
 
     def reboots(self, batch: int) -> float:
         """Return the seconds that the guests take to reboot."""
-        connection = libvirt.open(bare.URI)
-        return seconds(lambda: self._by_batch(batch, lambda vms: bare.reboot(connection, libvirt_qemu, vms)))
+        return seconds(lambda: bare_process("reboot", str(batch), *self.vms))
 
     def _roll(self, batch: int, **words: str) -> float:
         """Roll out a version made before, which shares one of the two images."""
@@ -143,10 +139,6 @@ class Rollouts:
         taken = seconds(lambda: runs.append(play()))
         assert runs[0].rc == 0, runs[0].output
         return taken
-
-    def _by_batch(self, batch: int, do: Callable[[list[str]], None]) -> None:
-        for first in range(0, len(self.vms), batch):
-            do(self.vms[first : first + batch])
 
     def community(self, batch: int) -> float:
         """Return the seconds of the playbook with community.libvirt."""
@@ -169,12 +161,7 @@ class Rollouts:
         """Return the seconds of the bare script."""
         version = self._other()
         image = self.site.folder / f"web.v{version}.qcow2"
-        connection = libvirt.open(bare.URI)
-
-        def roll(vms: list[str]) -> None:
-            bare.roll(connection, libvirt_qemu, self.site.storage_pool, image, vms)
-
-        taken = seconds(lambda: self._by_batch(batch, roll))
+        taken = seconds(lambda: bare_process("roll", str(batch), self.site.storage_pool, str(image), *self.vms))
         self._check(version)
         return taken
 

@@ -161,3 +161,8 @@ def test_each_vm_is_told_of_once_and_what_was_told_is_taken_up(
 def test_what_is_no_plan_is_refused(planned: dict[str, Any], outcomes: dict[str, Any]) -> None:
     with pytest.raises(AnsibleFilterError, match=r"no plan that golden\.libvirt\.rollout_plan has returned"):
         FilterModule().filters()["rollout_progress"](planned, outcomes)
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="on_failure is 'stop', and must be one of halt, rollback, continue"):
+        FilterModule().filters()["rollout_progress"](plan(), {}, "stop")

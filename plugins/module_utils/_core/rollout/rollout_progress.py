@@ -9,7 +9,7 @@ from typing import Any
 from .rollout_plan import LATER, LEFT_ALONE, MOVE
 from .rollout_strategy import ROLLED_BACK
 
-HALT, ROLLBACK, CONTINUE = "halt", "rollback", "continue"
+ON_FAILURE = (HALT, ROLLBACK, CONTINUE) = ("halt", "rollback", "continue")
 """What follows when more VMs have failed than may."""
 TOO_MANY_FAILED, TIME_IS_OVER = "too many VMs failed", "the time is over"
 
