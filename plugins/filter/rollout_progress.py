@@ -79,7 +79,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._core.rollout.rollout_progress import HALT, ON_FAILURE, Outcome, Progress, describe_progress
+from ..module_utils._core.errors import GoldenError
+from ..module_utils._core.rollout.rollout_progress import HALT, tell_progress
 
 
 def rollout_progress(
@@ -89,18 +90,10 @@ def rollout_progress(
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Return how far the rollout is now."""
-    if on_failure not in ON_FAILURE:
-        raise AnsibleFilterError(
-            f"golden.libvirt.rollout_progress: on_failure is {on_failure!r}, and must be one of {', '.join(ON_FAILURE)}"
-        )
     try:
-        found = tuple(Outcome(**{**outcome, "name": name}) for name, outcome in outcomes.items())
-        return describe_progress(Progress(plan, found, time.time(), on_failure, dry_run))
-    except (KeyError, TypeError) as error:
-        raise AnsibleFilterError(
-            "golden.libvirt.rollout_progress: this is no plan that golden.libvirt.rollout_plan has returned, or no "
-            f"outcomes of its VMs: {error!r}"
-        ) from error
+        return tell_progress(plan, outcomes, time.time(), on_failure, dry_run)
+    except GoldenError as error:
+        raise AnsibleFilterError(f"golden.libvirt.rollout_progress: {error.message}") from error
 
 
 class FilterModule:

@@ -154,6 +154,16 @@ def test_each_module_has_its_action_plugin() -> None:
     assert modules == actions
 
 
+def test_no_unit_test_loads_what_runs_in_ansible_itself() -> None:
+    """With that loaded, ansible-core takes the whole process for its own, and modules in it give other results."""
+    apart = {"action", "inventory", "callback", "filter"}
+    for path in Path(__file__).parent.glob("*.py"):
+        for level, name in imports(ast.parse(path.read_text())):
+            loaded = own_layer(path, level, name) if name.startswith("ansible_collections.") else None
+            assert loaded not in apart, path
+            assert not name.startswith("ansible.") or name.startswith("ansible.module_utils"), path
+
+
 def test_there_is_something_to_check() -> None:
     assert {layer(path) for path in FILES} >= {"_core", "_hypervisor", "_options", "_runner", "modules"}
 

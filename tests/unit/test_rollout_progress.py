@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.golden.libvirt.plugins.filter.rollout_progress import FilterModule
+from ansible_collections.golden.libvirt.plugins.module_utils._core.errors import InvalidError
 from ansible_collections.golden.libvirt.plugins.module_utils._core.rollout.rollout_progress import (
     Outcome,
     Progress,
-    describe_progress,
+    tell_progress,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,9 +42,15 @@ def progress(outcomes: dict[int, dict[str, Any]], planned: dict[str, Any] | None
     return Progress(planned or plan(), found, NOW, **how)
 
 
+def told(now: Progress) -> dict[str, Any]:
+    """Return what is told of a progress."""
+    outcomes = {outcome.name: vars(outcome) for outcome in now.outcomes}
+    return tell_progress(now.plan, outcomes, now.now, now.on_failure, now.dry_run)
+
+
 def test_nothing_is_done_yet() -> None:
     begun = progress({}, plan(2, later=1, checkpoint=50))
-    assert describe_progress(begun) == {
+    assert told(begun) == {
         "outcomes": {},
         "stopped": "",
         "to_take_back": [],
@@ -75,19 +80,19 @@ def test_who_was_moved_who_failed_and_who_was_left() -> None:
     assert done.left_alone == {"desk-9": "taken by alice", "desk-4": "taken by bob"}
     assert done.remaining == ["desk-5"]
     assert done.stopped == "too many VMs failed"
-    told = describe_progress(done)
-    assert told["summary"] == (
+    said = told(done)
+    assert said["summary"] == (
         "Moved: desk-1. Failed: desk-2. Not touched yet: desk-5. Left alone: desk-9, desk-4. "
         "Stopped: too many VMs failed."
     )
-    assert told["failures"] == "desk-2: no good"
+    assert said["failures"] == "desk-2: no good"
 
 
 def test_nothing_is_told_as_stopped_when_nothing_is_left() -> None:
     failed = {"tried": True, "error": "no good"}
     done = progress({1: MOVED, 2: MOVED, 3: failed})
     assert done.stopped
-    assert "Stopped" not in describe_progress(done)["summary"]
+    assert "Stopped" not in told(done)["summary"]
 
 
 @pytest.mark.parametrize(
@@ -125,13 +130,13 @@ def test_those_that_moved_go_back_the_newest_first() -> None:
     over = progress({**failed, 1: {**MOVED, "taken_back": True}, 2: {**MOVED, "error": "stuck"}}, on_failure="rollback")
     assert over.to_take_back == []
     assert (over.moved, over.taken_back) == ([], ["desk-1"])
-    assert "Taken back: desk-1." in describe_progress(over)["summary"]
+    assert "Taken back: desk-1." in told(over)["summary"]
 
 
 def test_check_mode_speaks_of_what_would_be() -> None:
-    told = describe_progress(progress({1: MOVED}, dry_run=True))
-    assert told["summary"].startswith("To be moved: desk-1.")
-    assert told["report"]["check_mode"] is True
+    said = told(progress({1: MOVED}, dry_run=True))
+    assert said["summary"].startswith("To be moved: desk-1.")
+    assert said["report"]["check_mode"] is True
 
 
 OUTCOMES = st.builds(
@@ -147,22 +152,21 @@ def test_each_vm_is_told_of_once_and_what_was_told_is_taken_up(
     planned = plan(5, later=1, failures_allowed=allowed)
     now = progress(outcomes, planned, on_failure=on_failure)
     groups = [now.moved, list(now.failed), now.taken_back, now.remaining]
-    told = [name for group in groups for name in group]
-    assert sorted(told) == sorted(set(told))
+    named = [name for group in groups for name in group]
+    assert sorted(named) == sorted(set(named))
     assert set(now.to_take_back) <= set(now.moved)
 
-    filtered = FilterModule().filters()["rollout_progress"]
-    first = filtered(planned, {f"desk-{number}": outcome for number, outcome in outcomes.items()}, on_failure)
-    assert filtered(planned, first["outcomes"], on_failure) == first
+    first = told(now)
+    assert tell_progress(planned, first["outcomes"], NOW, on_failure, dry_run=False) == first
     assert first["report"]["moved"] == now.moved
 
 
 @pytest.mark.parametrize(("planned", "outcomes"), [({}, {}), (plan(), {"desk-1": {"moved": True}})])
 def test_what_is_no_plan_is_refused(planned: dict[str, Any], outcomes: dict[str, Any]) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"no plan that golden\.libvirt\.rollout_plan has returned"):
-        FilterModule().filters()["rollout_progress"](planned, outcomes)
+    with pytest.raises(InvalidError, match=r"no plan that golden\.libvirt\.rollout_plan has returned"):
+        tell_progress(planned, outcomes, NOW, "halt", dry_run=False)
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(AnsibleFilterError, match="on_failure is 'stop', and must be one of halt, rollback, continue"):
-        FilterModule().filters()["rollout_progress"](plan(), {}, "stop")
+    with pytest.raises(InvalidError, match="on_failure is 'stop', and must be one of halt, rollback, continue"):
+        tell_progress(plan(), {}, NOW, "stop", dry_run=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InvalidError
 from .rollout_plan import LATER, LEFT_ALONE, MOVE
 from .rollout_strategy import ROLLED_BACK
 
@@ -98,8 +99,23 @@ class Progress:
         return self.moved[::-1] if back else []
 
 
-def describe_progress(progress: Progress) -> dict[str, Any]:
-    """Return what the playbook goes by, and what it tells."""
+def tell_progress(
+    plan: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]], now: float, on_failure: str, dry_run: bool
+) -> dict[str, Any]:
+    """Return what the playbook goes by, and what it tells; see the filter ``rollout_progress``."""
+    if on_failure not in ON_FAILURE:
+        raise InvalidError(f"on_failure is {on_failure!r}, and must be one of {', '.join(ON_FAILURE)}")
+    try:
+        found = tuple(Outcome(**{**outcome, "name": name}) for name, outcome in outcomes.items())
+        return _described(Progress(plan, found, now, on_failure, dry_run))
+    except (KeyError, TypeError) as error:
+        raise InvalidError(
+            "this is no plan that golden.libvirt.rollout_plan has returned, or these are no outcomes of its VMs: "
+            f"{error!r}"
+        ) from error
+
+
+def _described(progress: Progress) -> dict[str, Any]:
     return {
         "outcomes": {outcome.name: vars(outcome) for outcome in progress.outcomes},
         "stopped": progress.stopped,
@@ -116,13 +132,12 @@ def describe_progress(progress: Progress) -> dict[str, Any]:
             "left_alone": progress.left_alone,
             "stopped": progress.why_stopped,
         },
-        "summary": summary(progress),
+        "summary": _summary(progress),
         "failures": "; ".join(f"{name}: {error}" for name, error in progress.failed.items()),
     }
 
 
-def summary(progress: Progress) -> str:
-    """Return in a few words how far it is."""
+def _summary(progress: Progress) -> str:
     parts = [
         _told("To be moved" if progress.dry_run else "Moved", progress.moved),
         _told("Failed", progress.failed),
