@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor.connection import Connection
@@ -14,23 +13,13 @@ from support import virsh
 from support.fixtures import Site
 from support.modules import run_module
 
-from .conftest import HARDWARE
-
 
 @pytest.fixture
-def two(site: Site, empty_disk: Path) -> tuple[str, str]:
+def two(site: Site, template: str) -> tuple[str, str]:
     """Two VMs that run."""
-    run_module(
-        "template_version",
-        template="web",
-        storage_pool=site.storage_pool,
-        create_base=True,
-        source={"path": str(empty_disk)},
-        hardware=HARDWARE,
-    )
     first, second = site.vm("a"), site.vm("b")
     for vm in (first, second):
-        run_module("vm", name=vm, template="web", storage_pools=[site.storage_pool], state="started")
+        run_module("vm", name=vm, template=template, storage_pools=[site.storage_pool], state="started")
     return first, second
 
 
