@@ -35,7 +35,7 @@ def restore(libvirt: Any, storage_pool: str, vm: str) -> None:
     assert not domain.listAllCheckpoints()
     assert ET.fromstring(pool.XMLDesc()).findtext("available") != "0"
     assert pool.storageVolLookupByName("web.v1.qcow2").XMLDesc()
-    assert pool.listVolumes()
+    assert pool.listAllVolumes()
     xml = ET.fromstring(domain.XMLDesc(2))
     source = xml.find("devices/disk/source")
     assert source is not None

@@ -55,7 +55,8 @@ class StorageCalls:
 
     def volume_names(self, storage_pool: str) -> list[str]:
         with translated(f"cannot list the volumes of storage pool {storage_pool!r}"):
-            return sorted(self._pool(storage_pool).listVolumes())
+            # Not listVolumes: it asks for their number first, and leaves some out where one more came in between.
+            return sorted(volume.name() for volume in self._pool(storage_pool).listAllVolumes())
 
     def volumes(self, storage_pool: str) -> list[Volume]:
         with translated(f"cannot list the volumes of storage pool {storage_pool!r}"):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor import LibvirtHypervisor
 
 from support.fixtures import Site
 from support.metadata import set_lease
 from support.modules import run_module
 from support.points import EVERY_POINT, SEED
 from support.scenarios import FORCE, a_vm, image, make_vm, make_volume, one_version, restoring, two_versions
-from support.states import assert_starts, keep
+from support.states import assert_starts, connected, keep
 from support.tasks import Ended, Task, Tasks, task
 from support.trial import assert_equal, assert_whole
 from support.virsh import NAMESPACE, definition, metadata, root_path, state, virsh
@@ -92,6 +94,29 @@ def test_restores_to_two_versions(site: Site, tasks: Tasks, dice: random.Random)
         version = root.attrib["version"]
         tasks.rerun(to[version])
         assert_equal(kept.look(), ends[version])
+
+
+def test_nothing_is_left_out_where_volumes_come_and_go(site: Site) -> None:
+    staying = [f"stays-{number}" for number in range(10)]
+    for name in staying:
+        make_volume(site, name)
+
+    def come_and_go() -> None:
+        with connected() as conn:
+            storage_pool = conn.storagePoolLookupByName(site.storage_pool)
+            for number in range(1000):
+                storage_pool.createXML(f"<volume><name>passes-{number}</name><capacity>1</capacity></volume>").delete()
+
+    seen, passed = set(), set()
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    with LibvirtHypervisor("qemu:///system") as hv:
+        while other.is_alive():
+            names = hv.volume_names(site.storage_pool)
+            seen.add(tuple(name for name in names if name in staying))
+            passed.update(name for name in names if name not in staying)
+    assert seen == {tuple(staying)}
+    assert passed, "nothing came while it was listed"
 
 
 def test_one_volume_for_two_vms(site: Site, tasks: Tasks, dice: random.Random) -> None:
