@@ -2,17 +2,19 @@
 """What a rollout of running guests costs: our playbook, beside a straightforward playbook with community.libvirt and a
 bare script; and what the way back costs, beside reboots of the same guests.
 
-    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [VMS [BATCH ...]]
+    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [--firmware efi] [VMS [BATCH ...]]
 
 Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
-waits for the guest agent of each. The guests are tiny; without KVM most of the time is theirs. Ours also plans, checks
-and can take back. community.libvirt comes from PyPI, into an environment of its own:
+waits for the guest agent of each. The guests are tiny; without KVM most of the time is theirs. Those that boot by UEFI
+have Debian's own kernel, which unpacks itself, and take longer. Ours also plans, checks and can take back.
+community.libvirt comes from PyPI, into an environment of its own:
 
     bash -c 'source scripts/lib.sh; make_venv "$CACHE/community" "$(newest_python)" ansible lxml libvirt-python'
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -175,8 +177,10 @@ class Rollouts:
         assert {in_guest(vm, "cat /etc/golden-version") for vm in self.vms} == {str(version)}
 
 
-def figures(count: int, batches: list[int]) -> Iterator[Figure]:
+def figures(count: int, batches: list[int], firmware: str) -> Iterator[Figure]:
     """Measure with so many VMs, in batches of these sizes."""
+    guests = {"bios": "running guests", "efi": "running UEFI guests"}[firmware]
+    memory = {"bios": "128MiB", "efi": "192MiB"}[firmware]
     with made_site() as site, tempfile.TemporaryDirectory() as folder:
         for version in ("1", "2"):
             image = shutil.copy(build_guest(version), site.folder.parent)
@@ -186,7 +190,7 @@ def figures(count: int, batches: list[int]) -> Iterator[Figure]:
                 create_base=True,
                 storage_pool=site.storage_pool,
                 source={"path": image},
-                hardware={"memory": "128MiB", "graphics": "none", "networks": []},
+                hardware={"memory": memory, "firmware": firmware, "graphics": "none", "networks": []},
             )
         pool = dict(vm_pool=site.vm("desk"), template="web", count=count, prestarted=count)
         run_module("vm_pool", storage_pools=[site.storage_pool], **pool)
@@ -200,11 +204,11 @@ def figures(count: int, batches: list[int]) -> Iterator[Figure]:
         for batch in batches:
             taken = _each(batch, count, rollouts.ours, *(call for call, _limit in others.values()))
             for taken_by_other, (name, (_call, limit)) in zip(taken[1:], others.items()):
-                what = f"rollout of {count} running guests, batches of {batch}"
+                what = f"rollout of {count} {guests}, batches of {batch}"
                 beside = f"{name}, {taken_by_other:.1f} s"
                 yield Figure(what, f"{taken[0]:.1f} s per VM", beside, taken[0] / taken_by_other, limit)
         back, reboots = _each(count, count, rollouts.back, rollouts.reboots)
-        what, beside = f"rollback of {count} running guests, all at once", f"their reboots, {reboots:.1f} s"
+        what, beside = f"rollback of {count} {guests}, all at once", f"their reboots, {reboots:.1f} s"
         yield Figure(what, f"{back:.1f} s per VM", beside, back / reboots, BACK_LIMIT)
 
 
@@ -222,8 +226,12 @@ def _each(batch: int, count: int, *calls: Callable[[int], float]) -> list[float]
 
 def main() -> int:
     """Measure and print."""
-    count, *batches = map(int, sys.argv[1:] or ("8",))
-    return show(figures(count, batches or [1, 2, 4]))
+    options = argparse.ArgumentParser()
+    options.add_argument("--firmware", choices=("bios", "efi"), default="bios")
+    options.add_argument("vms", type=int, nargs="?", default=8)
+    options.add_argument("batches", type=int, nargs="*", default=[1, 2, 4])
+    given = options.parse_args()
+    return show(figures(given.vms, given.batches, given.firmware))
 
 
 if __name__ == "__main__":
