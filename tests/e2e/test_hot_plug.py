@@ -70,18 +70,38 @@ def test_a_disk_comes_and_goes(site: Site, guest: str, bus: str, disk: str, targ
 def test_a_guest_that_does_not_let_go_keeps_the_disk_until_it_does(site: Site, guest: str) -> None:
     attach(site, guest)
     wait_for(guest, ["vda", "vdb"])
-    virsh("suspend", guest)
+    hears_of_devices(guest, "disable")
     for _again in range(2):
         with pytest.raises(ModuleFailed, match="did not let go of disk 'vdb' within 6 seconds") as failure:
             attach(site, guest, state="detached", wait_timeout=6)
         assert failure.value.result["rolled_back"] is True
         assert blocks(guest) == (["vda", "vdb"], ["vda", "vdb"])
-    virsh("resume", guest)
+    hears_of_devices(guest, "enable")
     assert attach(site, guest, state="detached")["changed"]
     assert seen(guest) == ["vda"]
     assert blocks(guest) == (["vda"], ["vda"])
     attach(site, guest)
     wait_for(guest, ["vda", "vdb"])
+
+
+def hears_of_devices(vm: str, how: str) -> None:
+    """Have a guest answer, or not, when it is told that a PCI device comes or is to go."""
+    in_guest(vm, f"echo {how} > /sys/firmware/acpi/interrupts/gpe01")
+
+
+def test_a_paused_guest_is_not_asked(site: Site, guest: str) -> None:
+    attach(site, guest)
+    attach(site, guest, volume="more", bus="scsi")
+    wait_for(guest, ["sda", "vda", "vdb"])
+    virsh("suspend", guest)
+    with pytest.raises(ModuleFailed, match="is paused, so its guest cannot let go of disk 'vdb'") as failure:
+        attach(site, guest, state="detached")
+    assert "rolled_back" not in failure.value.result, "nothing had changed"
+    assert attach(site, guest, volume="more", state="detached")["changed"], "no guest is asked for this one"
+    virsh("resume", guest)
+    wait_for(guest, ["vda", "vdb"])
+    attach(site, guest, state="detached")
+    assert seen(guest) == ["vda"]
 
 
 def test_as_many_as_there_is_room_for(site: Site, guest: str) -> None:

@@ -398,6 +398,23 @@ def test_volumes_that_must_not_change_or_be_read(site: Site, vm: str, template: 
     virsh("start", vm)
 
 
+def test_a_volume_that_a_process_has_open(site: Site, vm: str) -> None:
+    virsh("start", vm)
+    before = blocks(vm)
+    words = ["qemu-io", "-f", "qcow2", volume_path(site.storage_pool, "data")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b"length\n")
+        other.stdin.flush()
+        other.stdout.read(1)  # it has the volume open
+        with pytest.raises(ModuleFailed, match=f"the volume for VM '{vm}' is open in a process on the hypervisor"):
+            attach(site, vm)
+        other.stdin.close()
+    assert blocks(vm) == blocks(vm, live=True) == before
+    assert attach(site, vm)["changed"]
+
+
 def test_vms_that_keep_their_disks(site: Site, vm: str) -> None:
     attach(site, vm)
     make_volume(site, "more")

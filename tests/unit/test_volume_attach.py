@@ -485,6 +485,16 @@ def test_a_guest_that_does_not_let_go_keeps_the_disk() -> None:
     assert disks(hv) == disks(hv, live=True) == {"vda": ROOT}
 
 
+def test_a_paused_guest_is_not_asked_to_let_go() -> None:
+    hv = with_data("started", "data", "logs")
+    do(hv, attaching())
+    do(hv, attaching("logs", bus="scsi"))
+    hv.vms["web-1"].paused = True
+    refused(hv, detaching("data"), r"VM 'web-1' is paused, so its guest cannot let go of disk 'vdb'; go on with it")
+    do(hv, detaching("logs"))
+    assert disks(hv) == disks(hv, live=True) == {"vda": ROOT, "vdb": "data"}
+
+
 def test_a_guest_that_let_go_later_is_finished_by_the_next_run() -> None:
     hv = with_data("started")
     do(hv, attaching())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -18,6 +19,8 @@ _FULL = {
 """What libvirt says when nothing more can be plugged in, and what is missing, with the remedy."""
 _TAKEN = ("already exists", "duplicated")
 """What libvirt says of a target that has a device."""
+_OPEN = re.compile('Failed to get (shared )?"[a-z]+" lock')
+"""What QEMU says of a volume that another process has open."""
 
 
 class DeviceCalls:
@@ -33,6 +36,12 @@ class DeviceCalls:
                 for said, remedy in _FULL.items():
                     if said in str(error):
                         raise HypervisorError(f"VM {name!r} has no free {remedy}") from error
+                if _OPEN.search(str(error)):
+                    raise HypervisorError(
+                        f"the volume for VM {name!r} is open in a process on the hypervisor ('fuser -v' with its path "
+                        "names it): a tool such as qemu-img, or QEMU of a VM that let go of it only when it was asked "
+                        "again, which closes it when that VM is stopped"
+                    ) from error
                 if any(said in str(error) for said in _TAKEN):  # maybe by libvirt itself, for a task that was killed
                     raise ExistsError(
                         f"VM {name!r} was given a device in the same place by another task in the meantime; "

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import ExistsError, HypervisorError, RefusedError
-from ..hypervisor import Domain, Hypervisor, Volume
+from ..hypervisor import PAUSED, Domain, Hypervisor, Volume
 from ..libvirt_xml import disk_xml, domain_xml
 from ..libvirt_xml.domain_xml import Disk, Vm
 from ..permissions import may_write
 from ..plan import Step
 from ..vm.record import Record
-from .attachment import SCSI, Attachment, Place, check_bus, is_on
+from .attachment import SCSI, VIRTIO, Attachment, Place, check_bus, is_on
 from .volume_use import DiskUsers, check_unused
 
 _UNDO_TIMEOUT = 60
@@ -162,10 +162,24 @@ def detach_steps(hv: Hypervisor, place: Place, disk: Disk, volume: Volume, timeo
     steps = []
     if place.running(disk):
         check_bus(place.vm, disk.bus, read_only=False)
+        _check_guest_can_let_go(place.vm, disk)
         steps.append(_detach_step(hv, place.vm.name, disk, volume, live=True, timeout=timeout))
     if place.vm.domain.persistent and place.stored(disk):
         steps.append(_detach_step(hv, place.vm.name, disk, volume, live=False))
     return steps
+
+
+def _check_guest_can_let_go(vm: Vm, disk: Disk) -> None:
+    """Refuse what would only run out of time.
+
+    It would not even be harmless: libvirt cannot take back what it asked of the guest, and when it asks again in the
+    very moment in which the guest, going on, lets go, QEMU keeps the volume open.
+    """
+    if vm.domain.state == PAUSED and disk.bus == VIRTIO:
+        raise RefusedError(
+            f"VM {vm.name!r} is paused, so its guest cannot let go of disk {disk.target!r}; go on with it "
+            f"('virsh resume {vm.name}') or stop it first"
+        )
 
 
 def _detach_step(hv: Hypervisor, vm: str, disk: Disk, volume: Volume, *, live: bool, timeout: int = 0) -> Step:
