@@ -12,7 +12,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_list im
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm_pool.vm_pool import VmPoolRequest, plan_vm_pool
 
 from support.fake import FakeHypervisor
-from unit.world import do, ensuring_pool, restoring, with_template
+from unit.world import do, ensuring_pool, plan, restoring, with_template
 
 FEW, MANY = 3, 30
 FOR_EACH = 12
@@ -66,3 +66,8 @@ def test_removing_a_pool_asks_once_for_what_is_the_same_for_all() -> None:
         assert few[call]
         assert many[call] == few[call]
     assert sum(many.values()) - sum(few.values()) <= FOR_EACH * (MANY - FEW)
+
+
+def test_the_plan_of_a_restore_lists_a_storage_pool_once() -> None:
+    made = calls(FEW, lambda hv: plan(hv, restoring(vm="desk-2", force=True)))
+    assert made["volume_names"] == made["storage_pools"] == 1

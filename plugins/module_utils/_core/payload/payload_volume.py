@@ -23,6 +23,8 @@ _CLEANING = "clean-up"
 
 Key = tuple[str, str]
 """Storage pool and name of a volume."""
+Listing = Callable[[str], list[str]]
+"""Gives the names of the volumes of a storage pool."""
 
 
 def key_of(payload: Payload | None) -> Key | None:
@@ -73,33 +75,45 @@ def volume_step(hv: Hypervisor, vm: str, key: Key, image: bytes) -> Step:
 # --- what is left over -----------------------------------------------------------------------------------------------
 
 
-def payload_volumes(hv: Hypervisor, vm: str) -> list[Key]:
+def payload_volumes(hv: Hypervisor, vm: str, listing: Listing | None = None) -> list[Key]:
     """Return the payload volumes that there are of a VM, in all active storage pools that the user may look into."""
+    listing = listing or hv.volume_names
     keys: list[Key] = []
     for pool in hv.storage_pools():
         if pool.active:
             with suppress(DeniedError, NotFoundError, RefusedError):  # the last two: it was stopped a moment ago
-                keys += [(pool.name, name) for name in hv.volume_names(pool.name) if names.is_payload_of(vm, name)]
+                keys += [(pool.name, name) for name in listing(pool.name) if names.is_payload_of(vm, name)]
     return [key for key in keys if hv.volume(*key) is not None]  # libvirt lists what the hook has deleted
 
 
-def stray_payloads(hv: Hypervisor, vm: Vm, live: str | None, *, stops: bool = False) -> list[Step]:
+def stray_payloads(
+    hv: Hypervisor, vm: Vm, live: str | None, listing: Listing | None = None, *, stops: bool = False
+) -> list[Step]:
     """Return the steps that delete what a run of a VM has left of its payload, and tasks that were killed.
 
-    ``live`` is the definition of its running instance; ``stops`` tells that it is stopped before these steps.
+    ``live`` is the definition of its running instance; ``stops`` tells that it is stopped before these steps;
+    ``listing`` lists the volumes of a storage pool, for who has done so already.
     """
     kept = key_of(vm.record.payload) if vm.record is not None else None
     used = files_of(vm.domain.xml) | (files_of(live) if live is not None and not stops else set())
-    return deleting(hv, vm.name, used, kept)
+    return deleting(hv, vm.name, used, kept, listing=listing)
 
 
-def deleting(hv: Hypervisor, vm: str, used: set[str], kept: Key | None, claimant: str = _CLEANING) -> list[Step]:
+def deleting(
+    hv: Hypervisor,
+    vm: str,
+    used: set[str],
+    kept: Key | None,
+    claimant: str = _CLEANING,
+    *,
+    listing: Listing | None = None,
+) -> list[Step]:
     """Return the steps that delete the payload volumes of a VM that are not ``kept`` and whose paths are not ``used``.
 
     ``claimant`` is who has the claim on the payload if the task that deletes them was killed before, see ``held``.
     """
     steps = []
-    for key in payload_volumes(hv, vm):
+    for key in payload_volumes(hv, vm, listing):
         volume = hv.volume(*key)
         if key != kept and volume is not None and volume.path not in used:
             say, needs = f"delete the payload volume {key[1]!r}", may_delete_volume(*key)

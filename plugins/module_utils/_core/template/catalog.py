@@ -110,30 +110,37 @@ class Template:
         return "the versions " + ", ".join(offer) if offer else "no ready version"
 
 
-def read_template(hv: Hypervisor, storage_pool: str, template: str) -> Template:
-    """Return the template of that name; one without entries where there is none."""
+def read_template(hv: Hypervisor, storage_pool: str, template: str, existing: Iterable[str] | None = None) -> Template:
+    """Return the template of that name; one without entries where there is none.
+
+    ``existing`` are the volumes of the storage pool, for who has listed them already.
+    """
     names.check_template_name(template)
-    entries = _read(hv, storage_pool, (found for found in _stored(hv, storage_pool) if found[0] == template))
+    stored = _stored(hv.volume_names(storage_pool) if existing is None else existing)
+    entries = _read(hv, storage_pool, (found for found in stored if found[0] == template))
     return Template(template, storage_pool, tuple(entries))
 
 
-def look_at_template(hv: Hypervisor, storage_pool: str, template: str) -> Template:
+def look_at_template(
+    hv: Hypervisor, storage_pool: str, template: str, existing: Iterable[str] | None = None
+) -> Template:
     """Return the template of that name for who changes nothing of it: a version that cannot be read hides no other."""
     names.check_template_name(template)
-    stored = (found for found in _stored(hv, storage_pool) if found[0] == template)
-    return Template(template, storage_pool, tuple(_look(hv, storage_pool, *found) for found in stored))
+    stored = _stored(hv.volume_names(storage_pool) if existing is None else existing)
+    looked = (_look(hv, storage_pool, *found) for found in stored if found[0] == template)
+    return Template(template, storage_pool, tuple(looked))
 
 
 def look_at_templates(hv: Hypervisor, storage_pool: str) -> list[Template]:
     """Return all templates of a storage pool by name, as ``look_at_template`` does."""
     by_name: dict[str, list[Entry]] = {}
-    for name, number in _stored(hv, storage_pool):
+    for name, number in _stored(hv.volume_names(storage_pool)):
         by_name.setdefault(name, []).append(_look(hv, storage_pool, name, number))
     return [Template(name, storage_pool, tuple(found)) for name, found in sorted(by_name.items())]
 
 
-def _stored(hv: Hypervisor, storage_pool: str) -> list[tuple[str, int]]:
-    parsed = (names.parse_manifest_volume(volume) for volume in hv.volume_names(storage_pool))
+def _stored(volumes: Iterable[str]) -> list[tuple[str, int]]:
+    parsed = (names.parse_manifest_volume(volume) for volume in volumes)
     return sorted(found for found in parsed if found is not None)
 
 
@@ -181,22 +188,30 @@ def check_usable(version: Manifest) -> Manifest:
 
 @dataclass
 class Catalogue:
-    """Templates as one task sees them: each is read once, however many VMs follow it."""
+    """Templates and volumes as a plan sees them: each template is read, each storage pool listed once."""
 
     hv: Hypervisor
     _templates: dict[tuple[str, str], Template] = field(default_factory=dict)
+    _volumes: dict[str, list[str]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, hv: Hypervisor, template: Template) -> Catalogue:
-        """Return the catalogue of a task that has read this template already."""
-        return cls(hv, {(template.storage_pool, template.name): template})
+    def volume_names(self, storage_pool: str) -> list[str]:
+        """Return the names of all volumes of a storage pool."""
+        if storage_pool not in self._volumes:
+            self._volumes[storage_pool] = self.hv.volume_names(storage_pool)
+        return self._volumes[storage_pool]
+
+    def read(self, storage_pool: str, name: str) -> Template:
+        """Return a template as ``read_template`` does, for who cannot do without it."""
+        found = read_template(self.hv, storage_pool, name, self.volume_names(storage_pool))
+        self._templates[storage_pool, name] = found
+        return found
 
     def template(self, storage_pool: str, name: str) -> Template:
         """Return a template; one without entries where it or its storage pool is gone, or where it cannot be read."""
         key = (storage_pool, name)
         if key not in self._templates:
             try:
-                self._templates[key] = look_at_template(self.hv, storage_pool, name)
+                self._templates[key] = look_at_template(self.hv, *key, self.volume_names(storage_pool))
             except (NotFoundError, RefusedError, ReadOnlyError, InvalidError):  # the last: it has no name at all
                 self._templates[key] = Template(name, storage_pool, ())
         return self._templates[key]

@@ -11,7 +11,7 @@ from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..networks import check_networks
 from ..plan import Plan
-from ..template.catalog import Catalogue, Template, check_usable, read_template
+from ..template.catalog import Catalogue, Template, check_usable
 from ..template.manifest import Manifest
 from ..units import human_size
 from .overlay import is_unwritten
@@ -48,8 +48,8 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = N
     ``changed`` is the VM as steps before this plan make it.
     """
     vm, record = _look(hv, request, changed)
-    template, version = _target(hv, record, request)
-    catalogue = Catalogue.of(hv, template)
+    catalogue = Catalogue(hv)
+    template, version = _target(catalogue, record, request)
     check_root_size(version, request.root_size, "root_size")
     there = record.root.template_version == (template.storage_pool, template.name, version.version)
     if record.pending is not None and record.pending.job == SETTLE and there and not _used_since(hv, vm, request):
@@ -66,7 +66,8 @@ def plan_restore(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = N
             f"new root of VM {vm.name!r} needs; delete what is not needed"
         )
     size = request.root_size or _current_capacity(hv, record)
-    new = plan_root(hv, vm.name, pool, template, version, size=size, above=record.generation)
+    existing = catalogue.volume_names(pool.name)
+    new = plan_root(vm.name, pool, template, version, size=size, above=record.generation, existing=existing)
     return _switch(hv, vm, request, catalogue).plan_whole(new.root, new)
 
 
@@ -132,13 +133,13 @@ def _look(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = None) ->
     return vm, record
 
 
-def _target(hv: Hypervisor, record: Record, request: RestoreRequest) -> tuple[Template, Manifest]:
+def _target(catalogue: Catalogue, record: Record, request: RestoreRequest) -> tuple[Template, Manifest]:
     root = record.root
     if request.template is None or request.template == root.template:
-        template = read_template(hv, root.template_storage_pool, root.template)
+        template = catalogue.read(root.template_storage_pool, root.template)
         own = names.LATEST if record.follows_latest else str(root.version)
         return template, template.select(request.template_version or own)
-    template = find_template(hv, request.template, [root.template_storage_pool])
+    template = find_template(catalogue.hv, request.template, [root.template_storage_pool])
     return template, template.select(request.template_version or names.LATEST)
 
 

@@ -68,20 +68,18 @@ def choose_storage_pool(hv: Hypervisor, candidates: list[str]) -> StoragePool:
 
 
 def plan_root(
-    hv: Hypervisor,
     vm: str,
     pool: StoragePool,
     template: Template,
     version: Manifest,
     *,
+    existing: Iterable[str],
     size: int = 0,
     above: int = 0,
-    existing: Iterable[str] | None = None,
 ) -> NewRoot:
     """Return the root to be made for a VM: its number is above ``above`` and those of the ``existing`` volumes of the
     storage pool, its size at least that of the image and ``size`` bytes."""
-    volumes = hv.volume_names(pool.name) if existing is None else existing
-    numbers = (names.root_generation(vm, volume) for volume in volumes)
+    numbers = (names.root_generation(vm, volume) for volume in existing)
     generation = max(above, *(number or 0 for number in numbers), 0) + 1
     name = names.root_volume(vm, generation)
     return NewRoot(

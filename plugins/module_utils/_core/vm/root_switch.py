@@ -94,7 +94,7 @@ class RootSwitch:
         described = describe_vm(self.vm, self.catalogue)
         facts = {"previous": describe_root(self.record.root), "downtime": 0.0}
         live = self.hv.live_xml(self.name) if self.vm.domain.active else None
-        left = stray_payloads(self.hv, self.vm, live)
+        left = stray_payloads(self.hv, self.vm, live, self.catalogue.volume_names)
         if self.record.pending is None:
             return Plan(described, described, tuple(left), facts=lambda phases: {**facts, "phases": phases})
         start = self.runs_after and not self.vm.domain.active
@@ -120,7 +120,7 @@ class RootSwitch:
         self._note(self.record.root, None)
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
-        steps = [*steps, *stray_payloads(self.hv, self.vm, None)]
+        steps = [*steps, *stray_payloads(self.hv, self.vm, None, self.catalogue.volume_names)]
         xml = domain_edit.with_root(self.vm.domain.xml, self._target, self._path_of(after.root), _settled(after))
         state = RUNNING if self.runs_after else SHUT_OFF
         changed = replace(self.vm.domain, xml=xml, state=state, managed_save=False)

@@ -85,7 +85,8 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
         warnings += handing.warnings
         xml, cleaning = handing.xml, list(handing.cleaning)
     else:
-        cleaning = stray_payloads(hv, as_changed, live, stops=request.state == STOPPED)
+        stops = request.state == STOPPED
+        cleaning = stray_payloads(hv, as_changed, live, catalogue.volume_names, stops=stops)
     state = vm.domain.state
     if restore is not None:
         changed = domain_xml.read(replace(vm.domain, xml=xml, autostart=autostart))

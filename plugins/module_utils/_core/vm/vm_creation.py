@@ -63,15 +63,8 @@ def plan_creation(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, orig
     """Return the plan that makes a VM that does not exist; ``origin`` spares who makes many looking for each."""
     origin = origin or find_origin(hv, request)
     version = origin.version
-    new = plan_root(
-        hv,
-        request.name,
-        origin.storage_pool,
-        origin.template,
-        version,
-        size=request.size.storage or 0,
-        existing=origin.volumes,
-    )
+    size, existing = request.size.storage or 0, origin.volumes
+    new = plan_root(request.name, origin.storage_pool, origin.template, version, size=size, existing=existing)
     record = Record(
         root=new.root,
         generation=names.root_generation(request.name, new.root.volume) or 1,
