@@ -26,6 +26,7 @@ options:
       - V(attached) attaches the volume; one that is attached to this VM as wanted stays as it is.
       - V(detached) detaches it. The volume itself is kept. Detaching from a running VM is done when the guest has let
         go of the disk; when it does not within O(wait_timeout), the task fails and the disk stays attached.
+        The guest of a paused VM cannot let go of a disk on V(virtio), so that is refused.
     type: str
     choices: [attached, detached]
     default: attached
