@@ -817,7 +817,7 @@ def stray(hv: FakeHypervisor) -> Any:
     """Return the steps of a clean-up."""
     domain = hv.domain("web-1")
     assert domain is not None
-    return stray_payloads(hv, read(replace(domain)), hv.live_xml("web-1"))
+    return stray_payloads(hv, read(replace(domain)), hv.live_xml("web-1"), hv.volume_names)
 
 
 def test_nobody_else_gets_the_volume() -> None:

@@ -86,13 +86,11 @@ def payload_volumes(hv: Hypervisor, vm: str, listing: Listing | None = None) -> 
     return [key for key in keys if hv.volume(*key) is not None]  # libvirt lists what the hook has deleted
 
 
-def stray_payloads(
-    hv: Hypervisor, vm: Vm, live: str | None, listing: Listing | None = None, *, stops: bool = False
-) -> list[Step]:
+def stray_payloads(hv: Hypervisor, vm: Vm, live: str | None, listing: Listing, *, stops: bool = False) -> list[Step]:
     """Return the steps that delete what a run of a VM has left of its payload, and tasks that were killed.
 
     ``live`` is the definition of its running instance; ``stops`` tells that it is stopped before these steps;
-    ``listing`` lists the volumes of a storage pool, for who has done so already.
+    ``listing`` is that of the plan, which has listed the storage pool already.
     """
     kept = key_of(vm.record.payload) if vm.record is not None else None
     used = files_of(vm.domain.xml) | (files_of(live) if live is not None and not stops else set())
