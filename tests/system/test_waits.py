@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
 
+import libvirt
 import pytest
 from ansible_collections.golden.libvirt.plugins.module_utils._hypervisor.connection import Connection
 
@@ -63,3 +65,49 @@ def test_what_has_no_event_is_looked_at_again(two: tuple[str, str], connection: 
     domain = connection.libvirt.lookupByName(two[0])
     assert connection.wait_until(domain, lambda: looks.append(0.0) or len(looks) > 3, 300, look_again=0.1)
     assert not connection.wait_until(domain, lambda: False, 0.2)
+
+
+class Ended(BaseException):
+    """What the handler of a signal raises, as that of Ansible does for a task that takes too long."""
+
+
+@pytest.fixture
+def ending_signal() -> Iterator[signal.Signals]:
+    """A signal whose handler raises."""
+
+    def end(*_arguments: object) -> None:
+        raise Ended
+
+    before = signal.signal(signal.SIGUSR1, end)
+    yield signal.SIGUSR1
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_that_comes_while_libvirt_calls_back_ends_a_wait(ending_signal: signal.Signals) -> None:
+    connection = Connection("test:///default")
+    domain = connection.libvirt.lookupByName("test")
+    timer = libvirt.virEventAddTimeout(0, lambda *_timer: signal.raise_signal(ending_signal), None)
+    try:
+        with pytest.raises(Ended):
+            connection.wait_until(domain, lambda: False, 2)
+    finally:
+        libvirt.virEventRemoveTimeout(timer)
+        connection.close()
+
+
+def test_a_signal_that_comes_during_a_call_that_fails_is_seen(ending_signal: signal.Signals) -> None:
+    connection = Connection("test:///default")
+    main = threading.get_ident()
+
+    def fail_until_it_ends(thread: threading.Thread) -> None:
+        thread.start()
+        while True:
+            with pytest.raises(libvirt.libvirtError):
+                connection.libvirt.lookupByName("missing")
+
+    for _try in range(50):
+        thread = threading.Timer(0.001, signal.pthread_kill, (main, ending_signal))
+        with pytest.raises(Ended):
+            fail_until_it_ends(thread)
+        thread.join()
+    connection.close()

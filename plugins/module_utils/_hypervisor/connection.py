@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import operator
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +27,20 @@ def _register_event_loop() -> None:
     global _event_loop_registered  # noqa: PLW0603 - the registration is one per process, as libvirt has it
     if not _event_loop_registered:
         libvirt.virEventRegisterDefaultImpl()
-        # Errors come as exceptions; libvirt would print them on stderr besides.
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        # Errors come as exceptions; libvirt would print them on stderr besides. The handler, which does nothing with
+        # its two arguments, is none in Python: in one, what a signal raises would turn into a SystemError.
+        libvirt.registerErrorHandler(operator.is_, None)
         _event_loop_registered = True
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let signals wait: what they raise in a callback of libvirt, such as Ansible's timeout of a task, is lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -124,5 +137,6 @@ class Connection:
         self._woken = False
         libvirt.virEventUpdateTimeout(self._timer, max(1, int(seconds * 1000)))
         while not self._woken:  # the loop also returns for what comes of our own calls
-            libvirt.virEventRunDefaultImpl()
+            with _signals_held_back():
+                libvirt.virEventRunDefaultImpl()
         libvirt.virEventUpdateTimeout(self._timer, -1)
