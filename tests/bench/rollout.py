@@ -6,7 +6,8 @@ bare script; and what the way back costs, beside reboots of the same guests.
 
 Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
 waits for the guest agent of each. The guests are tiny; without KVM most of the time is theirs. Those that boot by UEFI
-have Debian's own kernel, which unpacks itself, and take longer. Ours also plans, checks and can take back.
+have Debian's own kernel, which unpacks itself, and take longer. Ours also plans, checks and can take back. Ansible is
+set up as docs/rollout.md advises where guests and controller share the processors, for both playbooks.
 community.libvirt comes from PyPI, into an environment of its own:
 
     bash -c 'source scripts/lib.sh; make_venv "$CACHE/community" "$(newest_python)" ansible lxml libvirt-python'
@@ -38,6 +39,11 @@ from support.virsh import in_guest, virsh, wait_for_guest
 
 BARE_LIMIT, COMMUNITY_LIMIT, BACK_LIMIT = 1.1, 0.67, 1.1
 COMMUNITY = REPOSITORY / ".cache" / "community" / "bin" / "ansible-playbook"
+SETTINGS = """
+[defaults]
+forks = {forks}
+internal_poll_interval = 0.01
+"""
 PLAYBOOK = r"""
 - name: Give VMs fresh roots
   hosts: all
@@ -136,8 +142,7 @@ class Rollouts:
     def _play(self, playbook: str, **words: str) -> float:
         controller = Controller(self.folder)
         runs: list[Run] = []
-        forks = ("--forks", str(len(self.vms)))  # as many as a batch can have
-        play = partial(controller.play, playbook, *forks, rollout_vm_pool=self.vms[0][:-2], **words)
+        play = partial(controller.play, playbook, rollout_vm_pool=self.vms[0][:-2], **words)
         taken = seconds(lambda: runs.append(play()))
         assert runs[0].rc == 0, runs[0].output
         return taken
@@ -197,6 +202,7 @@ def figures(count: int, batches: list[int], firmware: str) -> Iterator[Figure]:
         vms = [site.vm(f"desk-{number}") for number in range(1, count + 1)]
         for vm in vms:
             wait_for_guest(vm)
+        Path(folder, "ansible.cfg").write_text(SETTINGS.format(forks=count))  # as many as a batch can have
         rollouts = Rollouts(site, vms, Path(folder))
         others = {"bare script": (rollouts.script, BARE_LIMIT)}
         if COMMUNITY.exists():

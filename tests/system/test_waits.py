@@ -78,9 +78,9 @@ def ending_signal() -> Iterator[signal.Signals]:
     def end(*_arguments: object) -> None:
         raise Ended
 
-    before = signal.signal(signal.SIGUSR1, end)
-    yield signal.SIGUSR1
-    signal.signal(signal.SIGUSR1, before)
+    before = signal.signal(signal.SIGALRM, end)
+    yield signal.SIGALRM
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_a_signal_that_comes_while_libvirt_calls_back_ends_a_wait(ending_signal: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import signal
 import time
@@ -36,7 +37,7 @@ def _register_event_loop() -> None:
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """Let signals wait: what they raise in a callback of libvirt, such as Ansible's timeout of a task, is lost."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGINT, signal.SIGTERM))
     try:
         yield
     finally:
@@ -74,7 +75,7 @@ class Connection:
                     raise refused_connection(doing, error) from error
                 self.libvirt = libvirt.openReadOnly(uri)
                 self.read_only = True
-        self._events: list[int] = []
+        self._events: dict[str, list[int]] = {}
         self._awaited = ""
         self._timer = libvirt.virEventAddTimeout(-1, self._time_is_over, None)
         self._answered = time.monotonic()
@@ -84,7 +85,7 @@ class Connection:
         """Close the connection."""
         libvirt.virEventRemoveTimeout(self._timer)
         with contextlib.suppress(libvirt.libvirtError):  # a connection that broke has nothing left to be ended
-            for event in self._events:
+            for event in itertools.chain.from_iterable(self._events.values()):
                 self.libvirt.domainEventDeregisterAny(event)
             self.libvirt.close()
 
@@ -99,8 +100,7 @@ class Connection:
         Return whether it is in time. ``look_again`` is for what libvirt has no event for: the seconds after which to
         look without one.
         """
-        self.listen()
-        self._awaited = domain.UUIDString()
+        self._awaited = self.listen(domain)
         deadline = time.monotonic() + timeout
         while not done():
             left = deadline - time.monotonic()
@@ -109,16 +109,22 @@ class Connection:
             self._run_events(min(left, look_again))
         return True
 
-    def listen(self) -> None:
-        """Begin to receive events; a wait does so by itself."""
-        if not self._events:
+    def listen(self, domain: Any) -> str:
+        """Begin to receive the events of a domain, and return its UUID; a wait does so by itself.
+
+        Libvirtd sends those of no other: each would wake the process.
+        """
+        uuid: str = domain.UUIDString()
+        if uuid not in self._events:
+            wanted = (
+                libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+                libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+            )
             with translated("cannot listen to domain events"):
-                for event in (
-                    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                    libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
-                    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                ):
-                    self._events.append(self.libvirt.domainEventRegisterAny(None, event, self._happened, None))
+                register = self.libvirt.domainEventRegisterAny
+                self._events[uuid] = [register(domain, event, self._happened, None) for event in wanted]
+        return uuid
 
     def stay_alive(self) -> None:
         """Answer libvirtd, which closes a connection that keeps silent; for work that makes no calls for long."""

@@ -55,7 +55,7 @@ class DeviceCalls:
             if not live:
                 domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
                 return
-            self.connection.listen()  # before it is asked for: the guest may be quick
+            self.connection.listen(domain)  # before it is asked for: the guest may be quick
             target, deadline = _target(xml), time.monotonic() + timeout
             self._ask_to_let_go(domain, xml)  # libvirt waits some seconds itself
             if not self.connection.wait_until(domain, lambda: not _has(domain, target), deadline - time.monotonic()):
