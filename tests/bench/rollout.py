@@ -2,10 +2,11 @@
 """What a rollout of running guests costs: our playbook, beside a straightforward playbook with community.libvirt and a
 bare script; and what the way back costs, beside reboots of the same guests.
 
-    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [--firmware efi] [VMS [BATCH ...]]
+    scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [--firmware efi] [--turns N] [VMS [BATCH ...]]
 
 Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
-waits for the guest agent of each. The guests are tiny; without KVM most of the time is theirs. Those that boot by UEFI
+waits for the guest agent of each. They take turns (default 5), and the median of each counts: guests do not boot in the
+same time twice. The guests are tiny; without KVM most of the time is theirs. Those that boot by UEFI
 have Debian's own kernel, which unpacks itself, and take longer. Ours also plans, checks and can take back. Ansible is
 set up as docs/rollout.md advises where guests and controller share the processors, for both playbooks.
 community.libvirt comes from PyPI, into an environment of its own:
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -182,8 +184,8 @@ class Rollouts:
         assert {in_guest(vm, "cat /etc/golden-version") for vm in self.vms} == {str(version)}
 
 
-def figures(count: int, batches: list[int], firmware: str) -> Iterator[Figure]:
-    """Measure with so many VMs, in batches of these sizes."""
+def figures(count: int, batches: list[int], firmware: str, turns: int) -> Iterator[Figure]:
+    """Measure with so many VMs, in batches of these sizes, so many times."""
     guests = {"bios": "running guests", "efi": "running UEFI guests"}[firmware]
     memory = {"bios": "128MiB", "efi": "192MiB"}[firmware]
     with made_site() as site, tempfile.TemporaryDirectory() as folder:
@@ -208,36 +210,39 @@ def figures(count: int, batches: list[int], firmware: str) -> Iterator[Figure]:
         if COMMUNITY.exists():
             others["playbook with community.libvirt"] = (rollouts.community, COMMUNITY_LIMIT)
         for batch in batches:
-            taken = _each(batch, count, rollouts.ours, *(call for call, _limit in others.values()))
+            taken = _each(turns, batch, count, rollouts.ours, *(call for call, _limit in others.values()))
             for taken_by_other, (name, (_call, limit)) in zip(taken[1:], others.items()):
                 what = f"rollout of {count} {guests}, batches of {batch}"
                 beside = f"{name}, {taken_by_other:.1f} s"
                 yield Figure(what, f"{taken[0]:.1f} s per VM", beside, taken[0] / taken_by_other, limit)
-        back, reboots = _each(count, count, rollouts.back, rollouts.reboots)
+        back, reboots = _each(turns, count, count, rollouts.back, rollouts.reboots)
         what, beside = f"rollback of {count} {guests}, all at once", f"their reboots, {reboots:.1f} s"
         yield Figure(what, f"{back:.1f} s per VM", beside, back / reboots, BACK_LIMIT)
 
 
-def _each(batch: int, count: int, *calls: Callable[[int], float]) -> list[float]:
-    """Return the seconds per VM of calls: the fastest of three, as whatever else the machine does only adds to it.
+def _each(turns: int, batch: int, count: int, *calls: Callable[[int], float]) -> list[float]:
+    """Return the seconds per VM of calls, each the median of its turns, all of which go to standard error.
 
-    They take turns, there and back again, so a machine that becomes quieter favours none.
+    They go there and back again, so a machine that becomes slower or quieter favours none.
     """
     taken: list[list[float]] = [[] for _call in calls]
-    there = range(len(calls))
-    for number in (*there, *reversed(there), *there):
-        taken[number].append(calls[number](batch) / count)
-    return [min(times) for times in taken]
+    for turn in range(turns):
+        for number in range(len(calls))[:: 1 if turn % 2 == 0 else -1]:
+            taken[number].append(calls[number](batch) / count)
+    for times in taken:
+        print(*(f"{time:.2f}" for time in times), file=sys.stderr, flush=True)
+    return [statistics.median(times) for times in taken]
 
 
 def main() -> int:
     """Measure and print."""
     options = argparse.ArgumentParser()
     options.add_argument("--firmware", choices=("bios", "efi"), default="bios")
+    options.add_argument("--turns", type=int, default=5)
     options.add_argument("vms", type=int, nargs="?", default=8)
     options.add_argument("batches", type=int, nargs="*", default=[1, 2, 4])
     given = options.parse_args()
-    return show(figures(given.vms, given.batches, given.firmware))
+    return show(figures(given.vms, given.batches, given.firmware, given.turns))
 
 
 if __name__ == "__main__":
