@@ -290,3 +290,40 @@ def test_a_loop_over_vms_in_a_playbook_of_ones_own(lab: Lab) -> None:
     assert [vm["result"] for vm in lab.report()["vms"]] == ["moved", "moved"]
     assert [vm["name"] for vm in lab.report()["vms"]] == [lab.vm(1), lab.vm(2)]
     assert lab.report()["title"] == "My own"
+
+
+def test_the_role_in_a_play_of_ones_own(lab: Lab) -> None:
+    group = "vm_pool_" + re.sub(r"\W", "_", lab.pool)
+    verify = lab.hook("verify", f"- ansible.builtin.assert: {{that: golden_vm != '{lab.vm(2)}'}}\n")
+    undrained = lab.controller.folder / "undrained"
+    undrain = lab.hook(
+        "undrain", f"- ansible.builtin.shell: echo {{{{ golden_vm }}}} >>'{undrained}'\n  delegate_to: localhost\n"
+    )
+    playbook = lab.controller.folder / "mine.yml"
+    play = {
+        "hosts": f"{group}:&outdated:!taken",
+        "gather_facts": False,
+        "serial": 1,
+        "max_fail_percentage": 0,
+        "vars": {"rollout_health_check": "none", "rollout_shutdown_mode": "force"},
+        "roles": ["golden.libvirt.rollout"],
+        "post_tasks": [{"ansible.builtin.debug": {"msg": "after {{ golden_vm }}"}}],
+    }
+    playbook.write_text(json.dumps([play]))
+    before = [lab.version(number) for number in (2, 3)]
+
+    def run(**variables: str) -> Run:
+        words = ["-i", str(lab.controller.inventory()), "-e", json.dumps(variables)]
+        return lab.controller.run("ansible-playbook", str(playbook), *words, **lab.environment())
+
+    stopped = run(rollout_verify_tasks=verify, rollout_undrain_tasks=undrain)
+    assert stopped.rc != 0
+    assert f"VM {lab.vm(2)} was not moved, and is as it was before" in stopped.text, stopped.output
+    assert [lab.version(number) for number in (2, 3)] == before
+    assert lab.version(1) not in before
+    assert undrained.read_text().split() == [lab.vm(1), lab.vm(2)]
+    done = run()
+    assert done.rc == 0, done.output
+    assert f"after {lab.vm(2)}" in done.output
+    assert f"after {lab.vm(3)}" in done.output
+    assert lab.version(1) == lab.version(2) == lab.version(3)
