@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,16 @@ def seconds(call: Call) -> float:
 
 def in_turn(rounds: int, *calls: Call) -> list[list[float]]:
     """Return the seconds of each call in each round; each round begins with another one of them."""
-    times: list[list[float]] = [[] for _call in calls]
+    return timed_in_turn(rounds, *(partial(seconds, call) for call in calls))
+
+
+def timed_in_turn(rounds: int, *timed: Callable[[], float]) -> list[list[float]]:
+    """Return the same of calls that each return what of their time counts."""
+    times: list[list[float]] = [[] for _call in timed]
     for number in range(rounds):
-        for offset in range(len(calls)):
-            place = (number + offset) % len(calls)
-            times[place].append(seconds(calls[place]))
+        for offset in range(len(timed)):
+            place = (number + offset) % len(timed)
+            times[place].append(timed[place]())
     return times
 
 

@@ -5,9 +5,9 @@ bare script; and what the way back costs, beside reboots of the same guests.
     scripts/own-libvirt.sh .cache/venv/bin/python tests/bench/rollout.py [--firmware efi] [--turns N] [VMS [BATCH ...]]
 
 Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
-waits for the guest agent of each. They take turns (default 5), and the median of each counts: guests do not boot in the
-same time twice. The guests are tiny; without KVM most of the time is theirs. Those that boot by UEFI
-have Debian's own kernel, which unpacks itself, and take longer. Ours also plans, checks and can take back. Ansible is
+waits for the guest agent of each. They take turns (default 5); the times of each turn go to standard error. The guests
+are tiny; without KVM most of the time is theirs. Those that boot by UEFI have Debian's own kernel, which unpacks
+itself, and take longer. Ours also plans, checks and can take back. Ansible is
 set up as docs/rollout.md advises where guests and controller share the processors, for both playbooks.
 community.libvirt comes from PyPI, into an environment of its own:
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from uuid import uuid4
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from measure import Figure, seconds, show
+from measure import Figure, duration, ratio, seconds, show, timed_in_turn
 from measure import bare as bare_process
 
 from support.fixtures import REPOSITORY, Site, build_guest, made_site
@@ -210,28 +209,22 @@ def figures(count: int, batches: list[int], firmware: str, turns: int) -> Iterat
         if COMMUNITY.exists():
             others["playbook with community.libvirt"] = (rollouts.community, COMMUNITY_LIMIT)
         for batch in batches:
-            taken = _each(turns, batch, count, rollouts.ours, *(call for call, _limit in others.values()))
-            for taken_by_other, (name, (_call, limit)) in zip(taken[1:], others.items()):
-                what = f"rollout of {count} {guests}, batches of {batch}"
-                beside = f"{name}, {taken_by_other:.1f} s"
-                yield Figure(what, f"{taken[0]:.1f} s per VM", beside, taken[0] / taken_by_other, limit)
-        back, reboots = _each(turns, count, count, rollouts.back, rollouts.reboots)
-        what, beside = f"rollback of {count} {guests}, all at once", f"their reboots, {reboots:.1f} s"
-        yield Figure(what, f"{back:.1f} s per VM", beside, back / reboots, BACK_LIMIT)
+            calls = (rollouts.ours, *(call for call, _limit in others.values()))
+            ours, *references = _in_turn(turns, batch, *calls)
+            for reference, (name, (_call, limit)) in zip(references, others.items()):
+                what, cost = f"rollout of {count} {guests}, batches of {batch}", f"{duration(ours, count)} per VM"
+                yield Figure(what, cost, f"{name}, {duration(reference, count)}", ratio(ours, reference), limit)
+        back, reboots = _in_turn(turns, count, rollouts.back, rollouts.reboots)
+        what, beside = f"rollback of {count} {guests}, all at once", f"their reboots, {duration(reboots, count)}"
+        yield Figure(what, f"{duration(back, count)} per VM", beside, ratio(back, reboots), BACK_LIMIT)
 
 
-def _each(turns: int, batch: int, count: int, *calls: Callable[[int], float]) -> list[float]:
-    """Return the seconds per VM of calls, each the median of its turns, all of which go to standard error.
-
-    They go there and back again, so a machine that becomes slower or quieter favours none.
-    """
-    taken: list[list[float]] = [[] for _call in calls]
-    for turn in range(turns):
-        for number in range(len(calls))[:: 1 if turn % 2 == 0 else -1]:
-            taken[number].append(calls[number](batch) / count)
-    for times in taken:
-        print(*(f"{time:.2f}" for time in times), file=sys.stderr, flush=True)
-    return [statistics.median(times) for times in taken]
+def _in_turn(turns: int, batch: int, *calls: Callable[[int], float]) -> list[list[float]]:
+    """Return the seconds of calls in each turn, and tell them: guests do not boot in the same time twice."""
+    times = timed_in_turn(turns, *(partial(call, batch) for call in calls))
+    for each in times:
+        print(*(f"{time:.1f}" for time in each), file=sys.stderr, flush=True)
+    return times
 
 
 def main() -> int:
