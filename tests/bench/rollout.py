@@ -43,7 +43,7 @@ COMMUNITY = REPOSITORY / ".cache" / "community" / "bin" / "ansible-playbook"
 SETTINGS = """
 [defaults]
 forks = {forks}
-internal_poll_interval = 0.01
+internal_poll_interval = 0.005
 """
 PLAYBOOK = r"""
 - name: Give VMs fresh roots
@@ -122,7 +122,7 @@ class Rollouts:
     def back(self, batch: int) -> float:
         """Return the seconds in which our playbook takes back what it has moved."""
         version = self._version()
-        self._roll(batch)
+        self._roll(len(self.vms))
         taken = self._play("rollback", rollout_serial=str(batch))
         self._check(version)
         return taken
@@ -214,9 +214,10 @@ def figures(count: int, batches: list[int], firmware: str, turns: int) -> Iterat
             for reference, (name, (_call, limit)) in zip(references, others.items()):
                 what, cost = f"rollout of {count} {guests}, batches of {batch}", f"{duration(ours, count)} per VM"
                 yield Figure(what, cost, f"{name}, {duration(reference, count)}", ratio(ours, reference), limit)
-        back, reboots = _in_turn(turns, count, rollouts.back, rollouts.reboots)
-        what, beside = f"rollback of {count} {guests}, all at once", f"their reboots, {duration(reboots, count)}"
-        yield Figure(what, f"{duration(back, count)} per VM", beside, ratio(back, reboots), BACK_LIMIT)
+        for batch, how in ((1, "one by one"), (count, "all at once")):
+            back, reboots = _in_turn(turns, batch, rollouts.back, rollouts.reboots)
+            what, beside = f"rollback of {count} {guests}, {how}", f"their reboots, {duration(reboots, count)}"
+            yield Figure(what, f"{duration(back, count)} per VM", beside, ratio(back, reboots), BACK_LIMIT)
 
 
 def _in_turn(turns: int, batch: int, *calls: Callable[[int], float]) -> list[list[float]]:
