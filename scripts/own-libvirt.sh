@@ -28,6 +28,14 @@ make_places() {
   done
 }
 
+# Run libvirtd, and again whenever it ends, as systemd does: tests kill it, and it has been seen to end at its start.
+keep_libvirtd() {
+  while :; do
+    libvirtd || true
+    sleep 0.05
+  done
+}
+
 # Being the first process of the namespaces, this shell also collects those that lost their parent; all end with it.
 inside() {
   mount -t proc proc /proc
@@ -35,7 +43,7 @@ inside() {
   ip link set lo up
   make_places
   virtlogd >/var/log/libvirt/virtlogd.log 2>&1 </dev/null &
-  libvirtd >/var/log/libvirt/libvirtd.log 2>&1 </dev/null &
+  keep_libvirtd >/var/log/libvirt/libvirtd.log 2>&1 </dev/null &
   for _ in {1..300}; do
     if libvirt_answers; then
       "$@"

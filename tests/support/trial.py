@@ -63,7 +63,7 @@ class Trial:
             try:
                 attempt(fault)
             except AssertionError as error:
-                broken.append(f"{fault} ({self.calls[fault.call]}): {str(error)[:1500]}")
+                broken.append(f"{fault} ({self.calls[fault.call]}): {str(error)[:4000]}")
         record("points", f"{tried - len(broken)} of {tried} held")
         assert tried
         assert not broken, f"{len(broken)} of {tried}, seed {SEED}:\n" + "\n".join(broken)

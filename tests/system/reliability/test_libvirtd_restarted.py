@@ -29,7 +29,7 @@ def test_the_task_says_so_and_its_rerun_ends_well(
     def attempt(fault: Fault) -> None:
         ended = trial.disturbed(fault)
         if ended.failed:
-            assert "connection to libvirt broke" in ended.message
+            assert "connection to libvirt broke" in ended.message, ended.message
         trial.assert_rerun_ends_well()
 
     dice = random.Random(f"{SEED} {scenario.name}")
