@@ -7,9 +7,9 @@ bare script; and what the way back costs, beside reboots of the same guests.
 Each of them moves so many running VMs (default 8) in batches of 1, 2 and 4 onto fresh roots of another version, and
 waits for the guest agent of each. They take turns (default 5); the times of each turn go to standard error. The guests
 are tiny; without KVM most of the time is theirs. Those that boot by UEFI have Debian's own kernel, which unpacks
-itself, and take longer. Ours also plans, checks and can take back. Ansible is
-set up as docs/rollout.md advises where guests and controller share the processors, for both playbooks.
-community.libvirt comes from PyPI, into an environment of its own:
+itself, and take longer. Ours also plans, checks and can take back. Ansible is set up as docs/rollout.md advises where
+guests and controller share the processors, for both playbooks. community.libvirt comes from PyPI, into an environment
+of its own:
 
     bash -c 'source scripts/lib.sh; make_venv "$CACHE/community" "$(newest_python)" ansible lxml libvirt-python'
 """

@@ -118,7 +118,7 @@ def restart_libvirtd() -> None:
     os.kill(pid, signal.SIGKILL)
     while _runs(pid):
         time.sleep(0.005)
-    if not comes_up(seconds=60):
+    if not comes_up():
         raise AssertionError("libvirtd does not come up again")
 
 

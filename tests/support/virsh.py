@@ -24,9 +24,9 @@ def virsh(*words: str, check: bool = True, stdin: str | None = None) -> str:
     return done.stdout.strip()
 
 
-def comes_up(uri: str = "qemu:///system", seconds: float = 10) -> bool:
-    """Whether a libvirtd answers, now or within some seconds."""
-    deadline = time.monotonic() + seconds
+def comes_up(uri: str = "qemu:///system") -> bool:
+    """Whether a libvirtd answers, now or within a minute."""
+    deadline = time.monotonic() + 60
     while subprocess.run(["virsh", "-q", "-c", uri, "uri"], check=False, capture_output=True).returncode:
         if time.monotonic() > deadline:
             return False

@@ -216,7 +216,7 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
         words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "libvirtd"]
         self.process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
-        assert comes_up(self.uri, 60)
+        assert comes_up(self.uri)
 
     def stop(self) -> None:
         """Stop it; VMs run on."""
