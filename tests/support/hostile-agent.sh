@@ -4,7 +4,9 @@
 while [ "$1" != -p ]; do shift; done
 exec 3<>"$2"
 mode=none
-while read -r line <&3; do
+while :; do
+  # Where libvirt is not connected, there is nothing to read, which is not the end: the real agent tries again, too.
+  read -r line <&3 || { usleep 100000 && continue; }
   case $line in
     *guest-sync*)
       id=${line##*\"id\":}
