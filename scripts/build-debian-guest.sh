@@ -62,11 +62,11 @@ make_base() {
   settle "$tree"
   options="root=/dev/vda2 rw quiet loglevel=3 console=ttyS0 net.ifnames=0 mitigations=off cryptomgr.notests"
   options+=" no_timer_check tsc=reliable audit=0 apparmor=0 selinux=0 random.trust_cpu=on systemd.show_status=0"
-  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinux' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
+  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL kernel' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
   truncate --size "${boot_mib}M" "$work/boot.img"
   mkfs.vfat "$work/boot.img" >/dev/null
-  "$ROOT/scripts/guest_kernel.py" "$tree"/boot/vmlinuz-* "$work/vmlinux"
-  mcopy -i "$work/boot.img" "$work/vmlinux" ::
+  "$ROOT/scripts/guest_kernel.py" "$tree"/boot/vmlinuz-* "$work/kernel"
+  mcopy -i "$work/boot.img" "$work/kernel" ::
   mcopy -i "$work/boot.img" "$tree"/boot/initrd.img-* ::initrd.img
   mcopy -i "$work/boot.img" "$work/syslinux.cfg" ::
   syslinux --install "$work/boot.img"

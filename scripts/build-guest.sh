@@ -103,21 +103,21 @@ make_root() {
     -d "$tree" "$work/root.img"
 }
 
-# The boot partition, for BIOS (syslinux, a kernel that is not compressed) and UEFI (systemd-boot).
+# The boot partition, for BIOS (syslinux, a kernel that is quickly unpacked) and UEFI (systemd-boot).
 make_boot() {
   local image=$work/boot.img
-  "$ROOT/scripts/guest_kernel.py" "$kernel/boot/vmlinuz-$release" "$work/vmlinux"
+  "$ROOT/scripts/guest_kernel.py" "$kernel/boot/vmlinuz-$release" "$work/kernel"
   local options="quiet loglevel=3 console=ttyS0 net.ifnames=0 panic=5 nokaslr mitigations=off cryptomgr.notests"
   options+=" no_timer_check tsc=reliable audit=0 apparmor=0 selinux=0 random.trust_cpu=on noreplace-smp"
   options+=" 8250.nr_uarts=1 rodata=off initcall_blacklist=init_kprobe_trace,crypto_kdf108_init"
-  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL vmlinux' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
+  printf '%s\n' 'DEFAULT guest' 'LABEL guest' 'KERNEL kernel' 'INITRD initrd.img' "APPEND $options" >"$work/syslinux.cfg"
   printf '%s\n' 'timeout 0' 'default guest' >"$work/loader.conf"
   printf '%s\n' 'title guest' 'linux /vmlinuz' 'initrd /initrd.img' "options $options" >"$work/guest.conf"
   truncate --size "${boot_mib}M" "$image"
   mkfs.vfat "$image" >/dev/null
   mmd -i "$image" ::EFI ::EFI/BOOT ::loader ::loader/entries
   mcopy -i "$image" "$kernel/boot/vmlinuz-$release" ::vmlinuz
-  mcopy -i "$image" "$work/vmlinux" "$work/initrd.img" "$work/syslinux.cfg" ::
+  mcopy -i "$image" "$work/kernel" "$work/initrd.img" "$work/syslinux.cfg" ::
   mcopy -i "$image" "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/systemd-bootx64.efi" ::EFI/BOOT/BOOTX64.EFI
   mcopy -i "$image" "$work/loader.conf" ::loader
   mcopy -i "$image" "$work/guest.conf" ::loader/entries

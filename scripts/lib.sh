@@ -20,7 +20,7 @@ PACKAGES=(
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-daemon-config-network libvirt-clients
   qemu-system-x86 qemu-utils ipxe-qemu ovmf dnsmasq-base iptables nftables iproute2
   # the guest (build-guest.sh)
-  binutils busybox-static cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common
+  binutils busybox-static cpio dosfstools e2fsprogs fdisk kmod lz4 mtools syslinux syslinux-common
 )
 
 # Run a command as root.
