@@ -201,26 +201,28 @@ class RootSwitch:
                     self.hv.delete_volume(storage_pool, volume)
 
     def _step_stop(self) -> Step:
-        def stop() -> None:
-            # nobody takes the VM while it is looked at and its record written; then they see what goes on
-            with claimed(self.hv, self.vm):
-                self._check_unchanged(self._present())
-                if self.record.pending is None:
-                    self._write(self.record.changed(pending=Pending(SWITCH, was_running=True)))
-            self.hv.stop(self.name, self.shutdown)
-
-        def undo() -> None:
-            if not self._stays():
-                self.hv.start(self.name)
-                self._note(self.record.root, self.record.pending)
-
         needs = (*may_write(self.name), *may_stop(self.name, self.shutdown.mode), *may_start(self.name))
-        return Step(f"stop VM {self.name!r} ({self.shutdown.mode})", stop, undo, phase="stop", needs=needs)
+        say = f"stop VM {self.name!r} ({self.shutdown.mode})"
+        return Step(say, self._stop, lambda: self._undo_stop(self.record.pending), phase="stop", needs=needs)
+
+    def _stop(self) -> None:
+        # nobody takes the VM while it is looked at and its record written; then they see what goes on
+        with claimed(self.hv, self.vm):
+            present = self._check_unchanged(self._present())
+            if present.pending is None:
+                self._write(present.changed(pending=Pending(SWITCH, was_running=True)))
+        self.hv.stop(self.name, self.shutdown)
+
+    def _undo_stop(self, pending: Pending | None) -> None:
+        if not self._stays():
+            self.hv.start(self.name)
+            self._note(self.record.root, pending)
 
     def _step_switch(self, root: Root, after: Record) -> Step:
         replaced: list[Domain] = []
+        again: list[Pending | None] = []
 
-        def switch() -> None:
+        def switch_if_down() -> bool:
             with claimed(self.hv, self.vm):
                 volume = self._made(root)
                 domain = self.hv.domain(self.name)
@@ -228,7 +230,7 @@ class RootSwitch:
                     raise self._overtaken()
                 self._check_unchanged(domain_xml.record_of(domain))
                 if domain.active:
-                    raise self._started()
+                    return False
                 replaced.append(domain)
                 self.hv.define(domain_edit.with_root(domain.xml, self._target, volume.path, after))
                 self._made(root)  # still: else the undo puts the old one back
@@ -236,12 +238,27 @@ class RootSwitch:
                 if live is not None and all(disk.source != volume.path for disk in domain_xml.disks_of(live)):
                     raise self._started()  # on the old one, which is not to be deleted
             self.switched = True
+            return True
+
+        def switch() -> None:
+            if switch_if_down():
+                return
+            if not self.was_running:
+                raise self._started()
+            # Of two tasks at the same time, the one that gives up starts what it has stopped: stop it again.
+            pending = self.record.pending
+            again.append(pending if pending is not None and pending.job == SETTLE else None)
+            self._stop()
+            if not switch_if_down():
+                raise self._started()
 
         def undo() -> None:
             if replaced and not self._stays():
                 with claimed(self.hv, self.vm):
                     if self._is_defined_with(root):
                         self.hv.define(replaced[0].xml)
+            if again and not self.vm.domain.active:  # else the undo of the step that stops it follows
+                self._undo_stop(again[0])
 
         say = f"switch VM {self.name!r} to the root {root.volume!r}"
         return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
@@ -319,14 +336,15 @@ class RootSwitch:
         """Whether a VM on its new root stays there, although not all is well."""
         return self.switched and not self.undo
 
-    def _check_unchanged(self, record: Record | None) -> None:
-        """Stop when another task has restored the VM since we looked: ``record`` is what it has now."""
+    def _check_unchanged(self, record: Record | None) -> Record:
+        """Return ``record``, what the VM has now; stop when another task has restored the VM since we looked."""
         if record is None or _place(record) != _place(self.record):
             raise self._overtaken()
         if record.payload != self.record.payload:
             raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
         if record.lease != self.record.lease:
             raise RefusedError(f"VM {self.name!r} was taken or returned in the meantime; look at it")
+        return record
 
     def _present(self) -> Record | None:
         text = self.hv.metadata(self.name)
