@@ -146,6 +146,8 @@ class FakeHypervisor:
         self.vms: dict[str, FakeDomain] = {}
         self.files: dict[str, bytes] = {}
         self.claims: dict[str, str] = {}
+        self.process = 0
+        """The number of the process that uses the connection."""
         self.networks = {"default": "192.0.2.1"}
         """Libvirt networks, with the address that the hypervisor has in each."""
         self.inactive_networks: set[str] = set()
@@ -186,8 +188,13 @@ class FakeHypervisor:
         self._interruption = (self.calls + number, action, but_not)
 
     def revive(self) -> None:
-        """Let a new process use the connection, and nothing fail or be done by others any more."""
+        """Let a new process use the connection, and nothing fail or be done by others any more.
+
+        What the one of before has claimed as a task is free; what it has claimed for others, such as a user, is not.
+        """
         self._fault, self._interruption, self._dead = None, None, False
+        self.claims = {thing: claimant for thing, claimant in self.claims.items() if claimant != self.claimant()}
+        self.process += 1
 
     def state(self) -> dict[str, Any]:
         """Return all that there is, to be compared."""
@@ -401,8 +408,11 @@ class FakeHypervisor:
 
     # --- claims ----------------------------------------------------------------------------------------------------
 
+    def claimant(self) -> str:
+        return f"task {self.process}"
+
     @counted
-    def claim(self, thing: str, claimant: str) -> str:
+    def claim(self, thing: str, claimant: str, wait: float = 0.0) -> str:
         return self.claims.setdefault(thing, claimant)
 
     @counted

@@ -265,7 +265,7 @@ def die(hv: FakeHypervisor, task: Task, number: int) -> None:
     hv.die_at(max(number, 0), after=number >= 0)
     with pytest.raises(Died):
         planned.apply(lambda: 0.0)
-    wait_two_minutes(hv)
+    hv.revive()
 
 
 def fail(hv: FakeHypervisor, task: Task, number: int, after: bool = False) -> GoldenError | None:
@@ -277,14 +277,8 @@ def fail(hv: FakeHypervisor, task: Task, number: int, after: bool = False) -> Go
     except GoldenError as error:
         return error
     finally:
-        wait_two_minutes(hv)
+        hv.revive()
     return None
-
-
-def wait_two_minutes(hv: FakeHypervisor) -> None:
-    """Let another process use the hypervisor, when the claims of tasks have expired; those of users still hold."""
-    hv.revive()
-    hv.claims = {thing: claimant for thing, claimant in hv.claims.items() if not claimant.startswith("task ")}
 
 
 def assert_holds(points: Iterable[Any], attempt: Callable[[Any], None]) -> None:

@@ -221,11 +221,15 @@ class Hypervisor(Protocol):
         """Grow a disk of a running domain to this many bytes; its guest sees it at once."""
 
     # claims --------------------------------------------------------------------------------------------------------
-    def claim(self, thing: str, claimant: str) -> str:
+    def claimant(self) -> str:
+        """Return the name under which this task claims what no other task may have, be it of the same user."""
+
+    def claim(self, thing: str, claimant: str, wait: float = 0.0) -> str:
         """Claim a thing until it is released, and return who has it: of many that try at once exactly one.
 
-        It is for the short time in which what is to hold is not written yet. A claim outlives the task that made it by
-        two minutes, or until the hypervisor's libvirt is restarted.
+        One that another claimant has is waited for as many seconds. It is for the short time in which what is to hold
+        is not written yet. A claim outlives the task that made it by two minutes, or until the hypervisor's libvirt is
+        restarted; one of a ``claimant()`` ends with the process, for those who can see it.
         """
 
     def release(self, thing: str, claimant: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ExistsError, HypervisorError, NotFoundError, RefusedError
-from ..hypervisor import Hypervisor
+from ..hypervisor import Hypervisor, Shutdown
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.disk_xml import find_disk
 from ..libvirt_xml.domain_xml import Vm
@@ -11,7 +11,7 @@ from ..libvirt_xml.payload_drive import Change, changed, files_of, reverse, sour
 from ..permissions import may_start, may_write
 from ..plan import Step
 from ..vm.record import Payload, to_text
-from ..vm_pool.vm_claim import claimed
+from ..vm.vm_claim import claimed, staying
 
 
 def live_step(hv: Hypervisor, name: str, target: str, path: str, say: str) -> Step:
@@ -65,18 +65,27 @@ def stored_step(
 
 def start_once_step(hv: Hypervisor, name: str, change: Change, payload: Payload) -> Step:
     """Return the step that starts a VM with a payload that its stored definition never has."""
+    started: list[bool] = []
 
     def start() -> None:
-        present = _present(hv, name)
-        if present.domain.active:
-            raise RefusedError(f"VM {name!r} was started by someone in the meantime; stop it, and run this task again")
-        try:
-            hv.start_once(changed(present.domain.xml, change, present.managed().changed(payload=payload)))
-        except HypervisorError:
-            if not _runs_with(hv, name, payload):  # else the same task, started twice, was quicker
-                raise
+        with staying(hv, _present(hv, name)) as record:
+            present = _present(hv, name)
+            if present.domain.active:
+                raise RefusedError(
+                    f"VM {name!r} was started by someone in the meantime; stop it, and run this task again"
+                )
+            try:
+                hv.start_once(changed(present.domain.xml, change, record.changed(payload=payload)))
+                started.append(True)
+            except HypervisorError:
+                if not _runs_with(hv, name, payload):  # else the same task, started twice, was quicker
+                    raise
 
-    return Step(f"start VM {name!r} with the payload", start, needs=may_start(name))
+    def undo() -> None:
+        if started and _runs_with(hv, name, payload):
+            hv.stop(name, Shutdown("force"))
+
+    return Step(f"start VM {name!r} with the payload", start, undo, needs=may_start(name))
 
 
 def _runs_with(hv: Hypervisor, name: str, payload: Payload) -> bool:

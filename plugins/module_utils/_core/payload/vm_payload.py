@@ -31,6 +31,7 @@ from ..networks import find_network
 from ..permissions import may_start
 from ..plan import Plan, Step
 from ..vm.record import Payload
+from ..vm.vm_claim import start_staying
 from .payload import RUN_ONCE, Content, PayloadRequest, describe_payload, describe_stored, disc_changed, live_payload
 from .payload_steps import live_step, start_once_step, stored_step
 from .payload_volume import Key, deleting, held, is_complete, key_of, payload_pool, volume_step
@@ -133,7 +134,7 @@ def _plan_once(hv: Hypervisor, vm: Vm, live: str | None, request: PayloadRequest
     kept = key_of(permanent)
     if permanent is not None and kept == choice.key:  # the same content is there at each start, and stays
         payload = permanent
-        start = Step(f"start VM {name!r}, which has the payload", lambda: hv.start(name), needs=may_start(name))
+        start = Step(f"start VM {name!r}, which has the payload", lambda: start_staying(hv, vm), needs=may_start(name))
     else:
         start = start_once_step(hv, name, choice.change, payload)
     steps = held(hv, name, payload.volume, [volume_step(hv, name, choice.key, choice.content.image), start])

@@ -12,7 +12,7 @@ from ..libvirt_xml import domain_xml
 from ..names import natural
 from ..template.catalog import Template, check_usable, read_template
 from ..template.manifest import Manifest
-from ..vm.record import CREATE, REMOVE, Record
+from ..vm.record import CREATE, Record
 from ..vm.root import LEAST_SPACE
 from ..vm_pool.vm_pool_members import is_member_name
 from .rollout_strategy import FORCE, NAME, SKIP, UNHEALTHY_FIRST, WAIT, Amount, Strategy
@@ -149,7 +149,7 @@ def _look(hv: Hypervisor, uri: str, hosts: list[Host] | None, strategy: Strategy
 
 def _unfit(domain: Domain, record: Record) -> str:
     """Return why nobody can restore the VM now, or nothing."""
-    if record.pending is not None and record.pending.job == REMOVE:
+    if record.going:
         return "it is being removed"
     if record.pending is not None and record.pending.job == CREATE:
         return "it is not complete; run the task that makes it again"

@@ -38,14 +38,15 @@ def restore_request(vm: Vm, *, force_taken: bool = False, shutdown: Shutdown | N
     )
 
 
-def refresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> None:
-    """Give a VM that is down a fresh root of the version that it follows, if it needs one.
+def refresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> Vm:
+    """Give a VM that is down a fresh root of the version that it follows, if it needs one, and return the VM.
 
     One that runs by now was started by another task, maybe for the same user: it stays as it is.
     """
     vm = finish_restore(hv, name, force_taken=force_taken)
     if not vm.domain.active and needs_restore(hv, Catalogue(hv), vm):
         plan_restore(hv, restore_request(vm, force_taken=force_taken)).apply(no_clock)
+    return vm
 
 
 def finish_restore(hv: Hypervisor, name: str, *, force_taken: bool = False) -> Vm:

@@ -131,6 +131,11 @@ class Record:
         return self.failed_starts >= TRIES
 
     @property
+    def going(self) -> bool:
+        """Whether the VM is about to be removed."""
+        return self.pending is not None and self.pending.job == REMOVE
+
+    @property
     def follows_latest(self) -> bool:
         """Whether the VM is to be on the latest version of its template, whichever that is."""
         return self.follows == LATEST

@@ -15,7 +15,7 @@ from ..template.catalog import Catalogue, Template, check_usable
 from ..template.manifest import Manifest
 from ..units import human_size
 from .overlay import is_unwritten
-from .record import CREATE, REMOVE, SETTLE, Record
+from .record import CREATE, SETTLE, Record
 from .root import LEAST_SPACE, check_root_size, find_template, plan_root
 from .root_switch import RootSwitch
 from .settle import check_previous_unused, plan_settle
@@ -117,7 +117,7 @@ def _look(hv: Hypervisor, request: RestoreRequest, changed: Vm | None = None) ->
         raise RefusedError(
             f"VM {vm.name!r} is not complete: the task that made it died; run that task (vm, vm_pool) again"
         )
-    if record.pending is not None and record.pending.job == REMOVE:
+    if record.going:
         raise RefusedError(f"VM {vm.name!r} is being removed; run the task that removes it again")
     if record.lease is not None and not request.force_taken:
         raise RefusedError(

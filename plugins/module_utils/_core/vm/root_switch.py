@@ -20,12 +20,14 @@ from ..payload.payload_volume import stray_payloads
 from ..permissions import may_create_volume, may_delete_volume, may_drop_managed_save, may_start, may_stop, may_write
 from ..plan import Phases, Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import change_record, claimed
 from .describe import describe_root, describe_vm, look_at_vm
 from .health_steps import health_steps
 from .record import SETTLE, SWITCH, Pending, Record, Root, from_text, to_text
 from .root import NewRoot, delete_root, make_root
+from .vm_claim import change_record, claimed
 
+_STOPPED = Pending(SWITCH, was_running=True)
+"""What the record of a VM tells while its root is replaced, before the switch."""
 DOWN = ("stop", "switch", "boot", "verify")
 """The phases in which a VM that ran is not up."""
 
@@ -64,6 +66,8 @@ class RootSwitch:
         self.clear_failures = clear_failures
         self.catalogue = catalogue or Catalogue(hv)
         self.switched = False
+        self.stopping = False
+        self.noted = False
 
     # --- plans -----------------------------------------------------------------------------------------------------
 
@@ -101,7 +105,7 @@ class RootSwitch:
         steps = []
         if start:
             say, needs = f"start VM {self.name!r} again", may_start(self.name)
-            steps.append(Step(say, lambda: self.hv.start(self.name), phase="boot", needs=needs))
+            steps.append(Step(say, lambda: self._start(self.record.root), phase="boot", needs=needs))
         say = "end the unfinished restore"
         steps.append(Step(say, self._end_unfinished, needs=may_write(self.name)))
         steps += left
@@ -117,7 +121,7 @@ class RootSwitch:
     def _end_unfinished(self) -> None:
         """End a restore that died before its switch; the root that it made was never used."""
         self._delete_strays(self.record.root.storage_pool)
-        self._note(self.record.root, None)
+        self._change(self.record.root, lambda record: record.changed(pending=None))
 
     def _plan(self, steps: list[Step], after: Record) -> Plan:
         steps = [*steps, *stray_payloads(self.hv, self.vm, None, self.catalogue.volume_names)]
@@ -203,24 +207,26 @@ class RootSwitch:
     def _step_stop(self) -> Step:
         needs = (*may_write(self.name), *may_stop(self.name, self.shutdown.mode), *may_start(self.name))
         say = f"stop VM {self.name!r} ({self.shutdown.mode})"
-        return Step(say, self._stop, lambda: self._undo_stop(self.record.pending), phase="stop", needs=needs)
+        return Step(say, self._stop, self._undo_stop, phase="stop", needs=needs)
 
     def _stop(self) -> None:
         # nobody takes the VM while it is looked at and its record written; then they see what goes on
         with claimed(self.hv, self.vm):
             present = self._check_unchanged(self._present())
+            self.stopping = True
             if present.pending is None:
-                self._write(present.changed(pending=Pending(SWITCH, was_running=True)))
+                self.noted = True
+                self._write(present.changed(pending=_STOPPED))
         self.hv.stop(self.name, self.shutdown)
 
-    def _undo_stop(self, pending: Pending | None) -> None:
-        if not self._stays():
-            self.hv.start(self.name)
-            self._note(self.record.root, pending)
+    def _undo_stop(self) -> None:
+        if not self.stopping or self._stays():
+            return
+        self.stopping = False
+        self._start_again(self.record.root, noted=self.noted)
 
     def _step_switch(self, root: Root, after: Record) -> Step:
         replaced: list[Domain] = []
-        again: list[Pending | None] = []
 
         def switch_if_down() -> bool:
             with claimed(self.hv, self.vm):
@@ -228,7 +234,7 @@ class RootSwitch:
                 domain = self.hv.domain(self.name)
                 if domain is None:
                     raise self._overtaken()
-                self._check_unchanged(domain_xml.record_of(domain))
+                self._check_unchanged(_unless_going(domain_xml.record_of(domain)))
                 if domain.active:
                     return False
                 replaced.append(domain)
@@ -236,7 +242,9 @@ class RootSwitch:
                 self._made(root)  # still: else the undo puts the old one back
                 live = self.hv.live_xml(self.name)
                 if live is not None and all(disk.source != volume.path for disk in domain_xml.disks_of(live)):
-                    raise self._started()  # on the old one, which is not to be deleted
+                    self.hv.define(domain.xml)  # it was started on the old one, which is not to be deleted
+                    replaced.clear()
+                    return False
             self.switched = True
             return True
 
@@ -246,8 +254,6 @@ class RootSwitch:
             if not self.was_running:
                 raise self._started()
             # Of two tasks at the same time, the one that gives up starts what it has stopped: stop it again.
-            pending = self.record.pending
-            again.append(pending if pending is not None and pending.job == SETTLE else None)
             self._stop()
             if not switch_if_down():
                 raise self._started()
@@ -255,10 +261,9 @@ class RootSwitch:
         def undo() -> None:
             if replaced and not self._stays():
                 with claimed(self.hv, self.vm):
-                    if self._is_defined_with(root):
+                    if self._present() is not None and self._is_defined_with(root):
                         self.hv.define(replaced[0].xml)
-            if again and not self.vm.domain.active:  # else the undo of the step that stops it follows
-                self._undo_stop(again[0])
+            self._undo_stop()
 
         say = f"switch VM {self.name!r} to the root {root.volume!r}"
         return Step(say, switch, undo, phase="switch", needs=may_write(self.name))
@@ -280,7 +285,7 @@ class RootSwitch:
             steps.append(
                 Step(
                     say,
-                    lambda: self.hv.start(self.name),
+                    lambda: self._start(after.root),
                     lambda: self._undo_start(after),
                     phase="boot",
                     needs=needs,
@@ -292,6 +297,22 @@ class RootSwitch:
         needs = sum((may_delete_volume(root.storage_pool, root.volume) for root in doomed), may_write(self.name))
         steps.append(Step(say, lambda: self._settle(after), phase="settle", final=True, needs=needs))
         return steps
+
+    def _start(self, root: Root) -> None:
+        with claimed(self.hv, self.vm):  # so nobody begins to remove it just now
+            if not self._is_on(root):
+                raise self._overtaken()
+            self.hv.start(self.name)
+
+    def _start_again(self, root: Root, *, noted: bool) -> None:
+        """Start the VM that this task has stopped, and end what it has ``noted`` of that; one that goes stays down."""
+        with claimed(self.hv, self.vm):
+            present = self._present()
+            if present is None:
+                return
+            self.hv.start(self.name)
+            if noted and (present.root, present.pending) == (root, _STOPPED):
+                self._write(present.changed(pending=None))
 
     def _undo_start(self, after: Record) -> None:
         if not self._stays() and self._is_on(after.root):
@@ -310,7 +331,7 @@ class RootSwitch:
         previous = self.record.previous
         if self._stays() or previous is None:
             return
-        pending = Pending(SWITCH, was_running=True) if self.was_running else None
+        pending = _STOPPED if self.was_running else None
         kept = self._kept_before()
         back = self.record.changed(root=previous, previous=kept, rolled_back=False, pending=pending)
         with claimed(self.hv, self.vm):
@@ -320,8 +341,7 @@ class RootSwitch:
         if kept != self.record.root:
             delete_root(self.hv, self.record.root)
         if self.was_running:
-            self.hv.start(self.name)
-            self._note(previous, None)
+            self._start_again(previous, noted=True)
 
     def _kept_before(self) -> Root | None:
         """Return the previous root that the VM kept before the replacement that another run has begun."""
@@ -338,7 +358,7 @@ class RootSwitch:
 
     def _check_unchanged(self, record: Record | None) -> Record:
         """Return ``record``, what the VM has now; stop when another task has restored the VM since we looked."""
-        if record is None or _place(record) != _place(self.record):
+        if record is None or _place(record) != _place(self.record):  # a root that was detached is no longer there
             raise self._overtaken()
         if record.payload != self.record.payload:
             raise RefusedError(f"the payload of VM {self.name!r} was changed in the meantime; run this task again")
@@ -347,8 +367,9 @@ class RootSwitch:
         return record
 
     def _present(self) -> Record | None:
+        """Return the record of the VM as it is at this moment; None when it is gone or about to go."""
         text = self.hv.metadata(self.name)
-        return None if text is None else from_text(text, self.name)
+        return None if text is None else _unless_going(from_text(text, self.name))
 
     def _overtaken(self) -> ExistsError:
         return ExistsError(
@@ -369,17 +390,11 @@ class RootSwitch:
         disk = domain_xml.read(domain).root_disk if domain is not None else None
         return disk is not None and disk.source.rpartition("/")[2] == root.volume
 
-    def _note(self, root: Root, pending: Pending | None) -> None:
-        """Note in the metadata where this job stands, if the VM still is on that root."""
-        change_record(
-            self.hv, self.vm, lambda record: record.changed(pending=pending) if record.root == root else record
-        )
-
     def _change(self, root: Root, change: Callable[[Record], Record]) -> None:
         """Change the record of the VM, which must still be on that root."""
 
         def change_there(record: Record) -> Record:
-            if record.root != root:
+            if record.root != root or record.going:
                 raise self._overtaken()
             return change(record)
 
@@ -414,9 +429,13 @@ class RootSwitch:
         return round(sum(phases.get(phase, 0.0) for phase in DOWN), 3)
 
 
-def _place(record: Record) -> tuple[Root, Root | None, int]:
-    """Return what every restore changes of a record."""
-    return record.root, record.previous, record.generation
+def _place(record: Record) -> tuple[Root, Root | None, int, str]:
+    """Return what every restore changes of a record, and whether its root is detached."""
+    return record.root, record.previous, record.generation, record.detached_disk
+
+
+def _unless_going(record: Record | None) -> Record | None:
+    return None if record is None or record.going else record
 
 
 def _settled(record: Record) -> Record:

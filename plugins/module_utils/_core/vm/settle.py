@@ -11,11 +11,11 @@ from ..libvirt_xml.domain_xml import Vm
 from ..permissions import may_delete_volume, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import change_record, read_record
 from ..volume.volume_use import DiskUsers
 from .describe import describe_root, describe_vm, look_at_vm
 from .record import SETTLE, Pending, Record, Root
 from .root import delete_root
+from .vm_claim import change_record, read_record
 
 
 def plan_settle(hv: Hypervisor, vm: Vm) -> Plan:
@@ -75,12 +75,20 @@ def _steps(hv: Hypervisor, vm: Vm, record: Record, root: Root) -> tuple[Step, ..
     pending = Pending(SETTLE, vm.domain.active, (root,))
     noted = record if record.pending is not None else record.changed(previous=None, pending=pending)
 
+    begun: list[bool] = []
+
+    def begin(present: Record) -> Record:
+        if present != record:
+            raise _overtaken(vm)
+        begun.append(True)
+        return noted
+
     def note() -> None:
-        _replace(hv, vm, record, noted)
+        change_record(hv, vm, begin)
 
     def take_back() -> None:
-        if record.pending is None and read_record(hv, vm.name) == noted:
-            _replace(hv, vm, noted, record)
+        if begun:
+            change_record(hv, vm, lambda present: record if present == noted else present)
 
     def delete() -> None:
         present = read_record(hv, vm.name)

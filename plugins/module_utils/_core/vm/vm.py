@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import names
-from ..errors import RefusedError
+from ..errors import ExistsError, RefusedError
 from ..hypervisor import RUNNING, SHUT_OFF, Hypervisor, Shutdown
 from ..libvirt_xml import domain_edit, domain_xml
 from ..libvirt_xml.domain_xml import Vm
@@ -22,8 +22,9 @@ from ..volume.data_volumes import grow_steps, plan_data_volumes
 from .describe import describe_vm, look_at_vm
 from .fresh_root import needs_restore, restore_request
 from .health_steps import health_steps
-from .record import CREATE, REMOVE, SETTLE, Record
+from .record import CREATE, SETTLE, Record
 from .restore import KEEP, YES, RestoreRequest, plan_restore
+from .vm_claim import start_staying, staying
 from .vm_creation import plan_completion, plan_creation
 from .vm_removal import plan_removal
 from .vm_request import ABSENT, STARTED, STOPPED, VmRequest, check_follows
@@ -43,7 +44,7 @@ def plan_vm(hv: Hypervisor, request: VmRequest) -> Plan:
     record = vm.managed()
     if record.pending is not None and record.pending.job == CREATE:
         return plan_completion(hv, catalogue, request, vm, record)
-    if record.pending is not None and record.pending.job == REMOVE:
+    if record.going:
         raise RefusedError(f"VM {vm.name!r} is being removed; run the task that removes it again (state: absent)")
     return _plan_change(hv, catalogue, request, vm, record)
 
@@ -95,7 +96,7 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
     if request.state == STARTED and state != RUNNING:
         if vm.domain.active:
             raise RefusedError(f"VM {vm.name!r} is paused; go on with it ('virsh resume {vm.name}') or stop it first")
-        steps.append(Step(f"start VM {vm.name!r}", lambda: hv.start(vm.name), needs=may_start(vm.name)))
+        steps.append(Step(f"start VM {vm.name!r}", lambda: start_staying(hv, vm), needs=may_start(vm.name)))
         steps += health_steps(hv, vm.name, request.health)
         state = RUNNING
     if request.state == STOPPED and vm.domain.active:
@@ -106,7 +107,7 @@ def _plan_change(hv: Hypervisor, catalogue: Catalogue, request: VmRequest, vm: V
             )
         shutdown = Shutdown(timeout=request.wait_timeout)
         say, needs = f"stop VM {vm.name!r}", may_stop(vm.name)
-        steps.append(Step(say, lambda: hv.stop(vm.name, shutdown), lambda: hv.start(vm.name), needs=needs))
+        steps.append(Step(say, lambda: hv.stop(vm.name, shutdown), lambda: start_staying(hv, vm), needs=needs))
         state = SHUT_OFF
     steps += cleaning
     after = domain_xml.read(replace(vm.domain, xml=xml, autostart=autostart, state=state))
@@ -124,8 +125,28 @@ def _define_steps(hv: Hypervisor, request: VmRequest, vm: Vm, xml: str) -> list[
     described = request.description in (None, vm.description)  # blanks count in it, and in nothing else
     if described and domain_xml.canonical(xml) == domain_xml.canonical(vm.domain.xml):
         return []
-    say, needs = f"change VM {vm.name!r}", may_write(vm.name)
-    return [Step(say, lambda: hv.define(xml), lambda: hv.define(vm.domain.xml), needs=needs)]
+    wanted = domain_xml.read(replace(vm.domain, xml=xml))
+    begun: list[bool] = []
+
+    def change() -> None:
+        with staying(hv, vm):
+            present = hv.domain(vm.name)
+            if present is None or present.xml != vm.domain.xml:
+                raise ExistsError(
+                    f"another task has changed VM {vm.name!r} in the meantime; look at it, and run this task again"
+                )
+            begun.append(True)  # before it is: a call can do its work and yet fail
+            hv.define(xml)
+
+    def undo() -> None:
+        if not begun:
+            return
+        with staying(hv, vm) as record:
+            present = hv.domain(vm.name)
+            if present is not None and (record, domain_xml.disks_of(present.xml)) == (wanted.record, wanted.disks):
+                hv.define(vm.domain.xml)  # else others have changed it since
+
+    return [Step(f"change VM {vm.name!r}", change, undo, needs=may_write(vm.name))]
 
 
 def _check_networks(hv: Hypervisor, request: VmRequest, vm: Vm, xml: str) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .. import names
-from ..errors import DeniedError, NotFoundError, RefusedError
+from ..errors import DeniedError, ExistsError, NotFoundError, RefusedError
 from ..hypervisor import Domain, Hypervisor, Shutdown, Volume
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..permissions import may_delete_volume, may_stop, may_undefine, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
-from ..vm_pool.vm_claim import change_record
 from ..volume.volume_use import DiskUsers, own_volumes
 from .describe import describe_vm
 from .record import REMOVE, Pending, Record
+from .vm_claim import change_record
 from .vm_request import VmRequest
 
 Volumes = dict[str, list[tuple[str, str]]]
@@ -94,19 +94,31 @@ def reservation(hv: Hypervisor, vm: Vm) -> list[Step]:
     if not vm.domain.persistent or (before is not None and before.job == REMOVE):
         return []
 
+    begun: list[bool] = []
+
     def reserve(record: Record) -> Record:
+        if record.going:
+            return record  # another task removes it, too
         if record.lease is not None:
             raise RefusedError(f"VM {vm.name!r} was taken by {record.lease.user!r} meanwhile; run this task again")
+        started = not vm.domain.active and hv.live_xml(vm.name) is not None
+        if started or record != vm.managed():
+            what = "started" if started else "changed"
+            raise ExistsError(f"VM {vm.name!r} was {what} in the meantime; look at it, and run this task again")
+        begun.append(True)
         doomed = before.doomed if before is not None else ()
         return record.changed(pending=Pending(REMOVE, vm.domain.active, doomed))
 
     def give_up(record: Record) -> Record:
-        going = record.pending is not None and record.pending.job == REMOVE
-        return record.changed(pending=before) if going else record
+        return record.changed(pending=before) if record.going else record
+
+    def undo() -> None:
+        if begun:
+            change_record(hv, vm, give_up)
 
     say = f"note that VM {vm.name!r} is being removed"
     needs = may_write(vm.name)
-    return [Step(say, lambda: change_record(hv, vm, reserve), lambda: change_record(hv, vm, give_up), needs=needs)]
+    return [Step(say, lambda: change_record(hv, vm, reserve), undo, needs=needs)]
 
 
 def _own_volumes(hv: Hypervisor, vm: Vm, record: Record, named: Volumes) -> list[Volume]:

@@ -24,7 +24,7 @@ from ..vm.describe import describe_root, describe_vm
 from ..vm.fresh_root import needs_restore, restore_request
 from ..vm.record import Lease, from_text, to_text
 from ..vm.restore import plan_restore
-from .vm_claim import as_user, claim_on, read_record
+from ..vm.vm_claim import as_user, claim_on, read_record
 from .vm_pool_members import Member, damaged_members, members_of, settings_of
 from .vm_prestart import did_not_come_up, missing, refill, start_fresh, tell, wait_up
 

@@ -19,11 +19,11 @@ from ..template.catalog import Catalogue, check_usable
 from ..vm.record import CREATE, PoolSettings, Record
 from ..vm.root import find_template
 from ..vm.vm import plan_vm
+from ..vm.vm_claim import change_record
 from ..vm.vm_creation import Origin, find_origin, plan_creation
 from ..vm.vm_removal import named_after_vms, plan_removal, reservation
 from ..vm.vm_request import ABSENT, PRESENT, Size, VmRequest
 from ..volume.volume_use import DiskUsers
-from .vm_claim import change_record
 from .vm_pool_members import Member, damaged_members, describe_pool, members_of, settings_of
 from .vm_prestart import RANK_OF_NEW, rank, refill, startable, tell
 

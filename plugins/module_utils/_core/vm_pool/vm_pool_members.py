@@ -12,7 +12,7 @@ from ..hypervisor import RUNNING, SHUT_OFF, Domain
 from ..libvirt_xml import domain_xml
 from ..libvirt_xml.domain_xml import Vm
 from ..template.catalog import Catalogue
-from ..vm.record import REMOVE, PoolSettings, Record
+from ..vm.record import PoolSettings, Record
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Member:
     @property
     def going(self) -> bool:
         """Whether a task has begun to remove it."""
-        return self.record.pending is not None and self.record.pending.job == REMOVE
+        return self.record.going
 
     @property
     def takeable(self) -> bool:

@@ -9,7 +9,7 @@ from ..hypervisor import Health, Hypervisor, Shutdown
 from ..template.catalog import Catalogue
 from ..vm.fresh_root import refresh
 from ..vm.record import CREATE, TRIES, to_text
-from .vm_claim import change_record, claimed, read_record
+from ..vm.vm_claim import change_record, claimed, read_record, start_staying
 from .vm_pool_members import Member, members_of, settings_of
 
 BATCH = 4
@@ -95,8 +95,7 @@ def _bring_up_batch(hv: Hypervisor, batch: list[Member], health: Health) -> dict
 
 def start_fresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> None:
     """Start a member that is down, after a restore if it needs one."""
-    refresh(hv, name, force_taken=force_taken)
-    hv.start(name)
+    start_staying(hv, refresh(hv, name, force_taken=force_taken))
 
 
 def wait_up(hv: Hypervisor, member: Member, health: Health) -> None:

@@ -15,7 +15,7 @@ from ..vm.describe import describe_vm, look_at_vm
 from ..vm.fresh_root import finish_restore, needs_restore, no_clock, restore_request
 from ..vm.record import to_text
 from ..vm.restore import RestoreRequest, plan_restore
-from .vm_claim import as_user, claim_on, read_record
+from ..vm.vm_claim import as_user, claim_on, read_record
 from .vm_lease import LeaseRequest, describe_lease, find_pool, named, refill_steps
 from .vm_pool_members import Member
 from .vm_prestart import missing, tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from ..errors import ExistsError, HypervisorError, RefusedError
 from ..hypervisor import PAUSED, Domain, Hypervisor, Volume
@@ -11,6 +11,7 @@ from ..libvirt_xml import disk_xml, domain_xml
 from ..libvirt_xml.domain_xml import Disk, Vm
 from ..permissions import may_write
 from ..plan import Step
+from ..vm import vm_claim
 from ..vm.record import Record
 from .attachment import SCSI, VIRTIO, Attachment, Place, check_bus, is_on
 from .volume_use import DiskUsers, check_unused
@@ -31,8 +32,11 @@ def attach_steps(hv: Hypervisor, attachment: Attachment) -> Iterator[Step]:
     begun = []
 
     def attach() -> None:
-        with claimed(hv, volume, name):
+        with claimed(hv, volume, name), _vm_claimed(hv, attachment.vm):
             _check_free(hv, volume)
+            if (hv.live_xml(name) is not None) != live:
+                what = "stopped" if live else "started"
+                raise RefusedError(f"VM {name!r} was {what} by someone in the meantime; run this task again")
             begun.append(True)  # before it is: a call can do its work and yet fail
             hv.attach_device(name, attachment.xml, live=live, stored=stored)
 
@@ -48,9 +52,9 @@ def _root_step(hv: Hypervisor, attachment: Attachment, say: str) -> Step:
     replaced: list[Domain] = []
 
     def attach() -> None:
-        with claimed(hv, volume, name):
+        with claimed(hv, volume, name), _unchanged(hv, attachment.vm) as present:
             _check_free(hv, volume)
-            replaced.append(_unchanged(hv, attachment.vm))
+            replaced.append(present)
             hv.define(disk_xml.with_root_disk(replaced[0].xml, attachment.xml, _with_root(attachment)))
 
     def undo() -> None:
@@ -114,7 +118,7 @@ def copying_steps(hv: Hypervisor, place: Place, volume: Volume, disk: Disk, *, l
     begun = []
 
     def attach() -> None:
-        with claimed(hv, volume, vm.name):
+        with claimed(hv, volume, vm.name), _vm_claimed(hv, vm):
             check_unused(volume, vm.name, DiskUsers.read(hv))
             begun.append(True)
             hv.attach_device(vm.name, xml, live=live, stored=not live)
@@ -144,8 +148,9 @@ def detach_root_step(hv: Hypervisor, vm: Vm, disk: Disk, volume: Volume) -> Step
     replaced: list[Domain] = []
 
     def detach() -> None:
-        replaced.append(_unchanged(hv, vm))
-        hv.define(disk_xml.without_root(replaced[0].xml, disk.target, record))
+        with _unchanged(hv, vm) as present:
+            replaced.append(present)
+            hv.define(disk_xml.without_root(present.xml, disk.target, record))
         _release(hv, volume, vm.name)  # one that an attach left that was killed
 
     def undo() -> None:
@@ -163,9 +168,9 @@ def detach_steps(hv: Hypervisor, place: Place, disk: Disk, volume: Volume, timeo
     if place.running(disk):
         check_bus(place.vm, disk.bus, read_only=False)
         _check_guest_can_let_go(place.vm, disk)
-        steps.append(_detach_step(hv, place.vm.name, disk, volume, live=True, timeout=timeout))
+        steps.append(_detach_step(hv, place.vm, disk, volume, live=True, timeout=timeout))
     if place.vm.domain.persistent and place.stored(disk):
-        steps.append(_detach_step(hv, place.vm.name, disk, volume, live=False))
+        steps.append(_detach_step(hv, place.vm, disk, volume, live=False))
     return steps
 
 
@@ -182,26 +187,29 @@ def _check_guest_can_let_go(vm: Vm, disk: Disk) -> None:
         )
 
 
-def _detach_step(hv: Hypervisor, vm: str, disk: Disk, volume: Volume, *, live: bool, timeout: int = 0) -> Step:
+def _detach_step(hv: Hypervisor, vm: Vm, disk: Disk, volume: Volume, *, live: bool, timeout: int = 0) -> Step:
+    name = vm.name
     replaced: list[str] = []
 
     def detach() -> None:
-        present = _definition(hv, vm, live)
-        if not _is_at(domain_xml.disks_of(present), disk.target, volume):
-            raise RefusedError(
-                f"VM {vm!r} was stopped or its disk {disk.target} changed by another task in the meantime; "
-                "run this task again"
-            )
-        replaced.append(disk_xml.find_disk(present, disk.target))
-        hv.detach_device(vm, disk_xml.disk_at(disk.target), live=live, timeout=timeout)
-        _release(hv, volume, vm)  # one that an attach left that was killed
+        # A guest may take its time to let go, and whoever defines the VM does not touch what runs.
+        with nullcontext() if live else _vm_claimed(hv, vm):
+            present = _definition(hv, name, live)
+            if not _is_at(domain_xml.disks_of(present), disk.target, volume):
+                raise RefusedError(
+                    f"VM {name!r} was stopped or its disk {disk.target} changed by another task in the meantime; "
+                    "run this task again"
+                )
+            replaced.append(disk_xml.find_disk(present, disk.target))
+            hv.detach_device(name, disk_xml.disk_at(disk.target), live=live, timeout=timeout)
+        _release(hv, volume, name)  # one that an attach left that was killed
 
     def undo() -> None:
         if replaced:
-            _put_back(hv, vm, disk, replaced[0], live=live)
+            _put_back(hv, name, disk, replaced[0], live=live)
 
-    where = f"the running VM {vm!r}" if live else f"VM {vm!r}"
-    return Step(f"detach {disk.target}, volume {volume.name!r}, from {where}", detach, undo, needs=may_write(vm))
+    where = f"the running VM {name!r}" if live else f"VM {name!r}"
+    return Step(f"detach {disk.target}, volume {volume.name!r}, from {where}", detach, undo, needs=may_write(name))
 
 
 # --- undos -----------------------------------------------------------------------------------------------------------
@@ -257,14 +265,22 @@ def _check_free(hv: Hypervisor, volume: Volume) -> None:
         )
 
 
-def _unchanged(hv: Hypervisor, vm: Vm) -> Domain:
-    """Return the VM as it stands now, or stop when others have changed its disks or started it since we looked."""
-    present = hv.domain(vm.name)
-    if present is None or present.active or domain_xml.disks_of(present.xml) != vm.disks:
-        raise RefusedError(
-            f"VM {vm.name!r} was started or changed by another task in the meantime; run this task again"
-        )
-    return present
+def _vm_claimed(hv: Hypervisor, vm: Vm) -> AbstractContextManager[None]:
+    """Hold the claim on a VM of ours: others define it as they have found it a moment ago."""
+    return vm_claim.claimed(hv, vm) if vm.record is not None else nullcontext()
+
+
+@contextmanager
+def _unchanged(hv: Hypervisor, vm: Vm) -> Iterator[Domain]:
+    """Hold the claim on a VM as it stands now, or stop when others have changed or started it since we looked."""
+    with _vm_claimed(hv, vm):
+        present = hv.domain(vm.name)
+        found = None if present is None else domain_xml.read(present)
+        if found is None or found.domain.active or (found.disks, found.record) != (vm.disks, vm.record):
+            raise RefusedError(
+                f"VM {vm.name!r} was started or changed by another task in the meantime; run this task again"
+            )
+        yield found.domain
 
 
 @contextmanager

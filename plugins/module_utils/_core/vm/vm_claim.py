@@ -1,0 +1,84 @@
+"""Who may write what others must not overlook: a lease, a new root, or that a VM is about to be changed.
+
+libvirt writes metadata without looking at what was there before. So whoever is to write that claims the VM first, looks
+at its record again, and writes. A lease stays, and so does a job that has begun (``Record.pending``), so the claim is
+held for that moment only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Callable
+
+from ..errors import HypervisorError, NotFoundError, RefusedError
+from ..hypervisor import Hypervisor
+from ..libvirt_xml.domain_xml import Vm
+from .record import Record, from_text, to_text
+
+_WAIT = 10.0
+"""Seconds for which a claim of another task is waited for: most are held for milliseconds, that of a start longer."""
+_USER = "user "
+
+
+def claim_on(uuid: str) -> str:
+    """Return the claim on a VM."""
+    return f"lease:{uuid}"
+
+
+def as_user(user: str) -> str:
+    """Return the name under which a user claims a VM: all tasks of the user have the same claim."""
+    return _USER + user
+
+
+@contextmanager
+def claimed(hv: Hypervisor, vm: Vm) -> Iterator[None]:
+    """Hold the claim on a VM for this task, or refuse where another one keeps it."""
+    claim, task = claim_on(vm.domain.uuid), hv.claimant()
+    try:
+        holder = hv.claim(claim, task, wait=_WAIT)
+        if holder != task:
+            what = f"taken by {holder[len(_USER) :]!r}" if holder.startswith(_USER) else "changed by another task"
+            raise RefusedError(
+                f"VM {vm.name!r} is being {what} at this moment; run this task again (what a task that was killed has "
+                "claimed is free after two minutes)"
+            )
+        yield
+    except BaseException:
+        with suppress(HypervisorError):  # it ends with this process, too
+            hv.release(claim, task)
+        raise
+    hv.release(claim, task)
+
+
+@contextmanager
+def staying(hv: Hypervisor, vm: Vm) -> Iterator[Record]:
+    """Hold the claim on a VM that no task has begun to remove, and give its record; one that goes is refused."""
+    with claimed(hv, vm):
+        record = read_record(hv, vm.name)
+        if record.going:
+            raise RefusedError(f"VM {vm.name!r} is being removed by another task at this moment")
+        yield record
+
+
+def start_staying(hv: Hypervisor, vm: Vm) -> None:
+    """Start a VM; nobody begins to remove it just then."""
+    with staying(hv, vm):
+        hv.start(vm.name)
+
+
+def change_record(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) -> None:
+    """Change the record of a VM, as it is at that moment."""
+    with claimed(hv, vm):
+        present = read_record(hv, vm.name)
+        wanted = change(present)
+        if wanted != present:
+            hv.set_metadata(vm.name, to_text(wanted))
+
+
+def read_record(hv: Hypervisor, vm: str) -> Record:
+    """Return the record of a VM as it is at this moment."""
+    text = hv.metadata(vm)
+    if text is None:
+        raise NotFoundError(f"VM {vm!r} was removed by another task in the meantime")
+    return from_text(text, vm)
