@@ -10,6 +10,7 @@ import pytest
 from support.fixtures import Site
 from support.modules import run_module
 from support.playbooks import Controller
+from support.tasks import tasks  # noqa: F401 - fixtures are found by being imported here
 
 from .pool import Pool
 

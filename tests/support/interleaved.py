@@ -98,7 +98,7 @@ class _Connection:
 
         def in_turn(*arguments: Any, **options: Any) -> Any:
             def waits(result: Any) -> bool:
-                return bool(name == "claim" and "wait" in options and result != arguments[1])
+                return bool(name == "claim" and options.get("wait") and result != arguments[1])
 
             return self._order.call(self._task, lambda: call(*arguments, **options), waits)
 

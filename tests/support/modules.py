@@ -8,6 +8,7 @@ import io
 import json
 from typing import Any
 
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
 Result = dict[str, Any]
@@ -25,6 +26,7 @@ def run_module(name: str, /, *, check: bool = False, diff: bool = False, **optio
     """Run one module of the collection and return its result; a failed one raises ModuleFailed."""
     module = importlib.import_module(f"ansible_collections.golden.libvirt.plugins.modules.{name}")
     printed = io.StringIO()
+    warnings._global_warnings.clear()  # Ansible keeps them as long as the process lives, which is one module for it
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_remote_tmp": "/tmp"}
     with patch_module_args(arguments), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         module.main()

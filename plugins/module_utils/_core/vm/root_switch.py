@@ -305,10 +305,14 @@ class RootSwitch:
             self.hv.start(self.name)
 
     def _start_again(self, root: Root, *, noted: bool) -> None:
-        """Start the VM that this task has stopped, and end what it has ``noted`` of that; one that goes stays down."""
+        """Start the VM that this task has stopped, and end what it has ``noted`` of that.
+
+        One that is about to go, or whose root is detached, stays down. One that another task has restored meanwhile is
+        started, too: that one may have had it up before it was stopped here.
+        """
         with claimed(self.hv, self.vm):
             present = self._present()
-            if present is None:
+            if present is None or present.detached_disk:
                 return
             self.hv.start(self.name)
             if noted and (present.root, present.pending) == (root, _STOPPED):

@@ -18,30 +18,17 @@ from .record import Record, from_text, to_text
 
 _WAIT = 10.0
 """Seconds for which a claim of another task is waited for: most are held for milliseconds, that of a start longer."""
-_USER = "user "
-
-
-def claim_on(uuid: str) -> str:
-    """Return the claim on a VM."""
-    return f"lease:{uuid}"
-
-
-def as_user(user: str) -> str:
-    """Return the name under which a user claims a VM: all tasks of the user have the same claim."""
-    return _USER + user
 
 
 @contextmanager
 def claimed(hv: Hypervisor, vm: Vm) -> Iterator[None]:
     """Hold the claim on a VM for this task, or refuse where another one keeps it."""
-    claim, task = claim_on(vm.domain.uuid), hv.claimant()
+    claim, task = f"vm {vm.domain.uuid}", hv.claimant()
     try:
-        holder = hv.claim(claim, task, wait=_WAIT)
-        if holder != task:
-            what = f"taken by {holder[len(_USER) :]!r}" if holder.startswith(_USER) else "changed by another task"
+        if hv.claim(claim, task, wait=_WAIT) != task:
             raise RefusedError(
-                f"VM {vm.name!r} is being {what} at this moment; run this task again (what a task that was killed has "
-                "claimed is free after two minutes)"
+                f"VM {vm.name!r} is being changed by another task at this moment; run this task again (what a task "
+                "that was killed has claimed is free after two minutes)"
             )
         yield
     except BaseException:

@@ -1,10 +1,10 @@
 """Taking a VM of a pool for a user, so that of many who try at once each gets another one.
 
 A VM is taken in this order: the user claims it, then claims the taking of it, looks at the whole pool once more, and
-writes the lease into the VM's record; then both claims end. The first claim keeps other users and all other tasks off
-the VM, the second one keeps two tasks of the same user from taking two VMs: the later one helps with what the earlier
-one has begun. What a killed task leaves are claims of the user: the next task of the user takes them up, and after two
-minutes they are gone. So a VM is the user's, or free.
+writes the lease into the VM's record, as all tasks write (``vm_claim``); then both claims end. The first claim keeps
+other users off the VM, the second one keeps two tasks of the same user from taking two VMs: the later one helps with
+what the earlier one has begun. What a killed task leaves are claims of the user: the next task of the user takes them
+up, and after two minutes they are gone. So a VM is the user's, or free.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import names
-from ..errors import GoldenError, InvalidError, NotFoundError, RefusedError, UnhealthyError
+from ..errors import ExistsError, GoldenError, InvalidError, NotFoundError, RefusedError, UnhealthyError
 from ..hypervisor import RUNNING, Health, Hypervisor, Shutdown
 from ..libvirt_xml import domain_xml
 from ..permissions import Needs, may_start, may_write
@@ -24,7 +24,7 @@ from ..vm.describe import describe_root, describe_vm
 from ..vm.fresh_root import needs_restore, restore_request
 from ..vm.record import Lease, from_text, to_text
 from ..vm.restore import plan_restore
-from ..vm.vm_claim import as_user, claim_on, read_record
+from ..vm.vm_claim import claimed, read_record
 from .vm_pool_members import Member, damaged_members, members_of, settings_of
 from .vm_prestart import did_not_come_up, missing, refill, start_fresh, tell, wait_up
 
@@ -51,6 +51,16 @@ def plan_taken(hv: Hypervisor, request: LeaseRequest) -> Plan:
     members, damaged = find_pool(hv, request.vm_pool)
     plan = _Taking(hv, request, user, members).plan()
     return replace(plan, warnings=(*plan.warnings, *damaged))
+
+
+def claim_on(uuid: str) -> str:
+    """Return the claim on the lease of a VM."""
+    return f"lease:{uuid}"
+
+
+def as_user(user: str) -> str:
+    """Return the name under which a user claims the lease of a VM: all tasks of the user have the same claim."""
+    return f"user {user}"
 
 
 def check_user(user: str) -> str:
@@ -200,6 +210,7 @@ class _Taking:
     def _take(self) -> None:
         """Take a VM and bring it up; one that does not come up is given back, and another one tried."""
         problems: dict[str, str] = {}
+        overtaken = 0
         while True:
             try:
                 member = self._acquire(problems)
@@ -215,6 +226,11 @@ class _Taking:
                     wait_up(self.hv, member, self.request.health)
                 return
             except GoldenError as error:
+                if isinstance(error, (ExistsError, NotFoundError, RefusedError)) and overtaken < ATTEMPTS:
+                    # Another task of the user may be at it: it is not freed under that one, but looked at again.
+                    overtaken += 1
+                    continue
+                overtaken = 0
                 self._give_back(did_not_come_up(error))
                 problems[member.name] = error.message
                 if not self.new or self.request.vm is not None or len(problems) == ATTEMPTS:
@@ -279,22 +295,26 @@ class _Taking:
         limit = 1 if self.request.vm is None else settings_of(members).vm_per_user
         if member is None or len(held) >= limit or not member.takeable:
             return False
-        self.hv.set_metadata(member.name, to_text(member.record.changed(lease=self.lease)))
+        with claimed(self.hv, member.vm):
+            present = Member(member.vm, read_record(self.hv, member.name))
+            if not present.takeable:
+                return present.user == self.user
+            self.hv.set_metadata(member.name, to_text(present.record.changed(lease=self.lease)))
         return True
 
     def _give_back(self, failed: bool) -> None:
         """Free the VM again that did not come up, unless the user had it before."""
         if not self.new or self.got is None:
             return
-        member, mine = self.got, as_user(self.user)
-        if self.hv.claim(claim_on(member.uuid), mine) == mine:
-            record = read_record(self.hv, member.name)
-            if record.lease == self.lease:
+        name = self.got.name
+        with claimed(self.hv, self.got.vm):
+            text = self.hv.metadata(name)
+            record = from_text(text, name) if text is not None else None
+            if record is not None and record.lease == self.lease:
                 if failed:
-                    self.hv.stop(member.name, Shutdown("force"))
+                    self.hv.stop(name, Shutdown("force"))
                 freed = record.changed(lease=None, failed_starts=record.failed_starts + failed)
-                self.hv.set_metadata(member.name, to_text(freed))
-            self.hv.release(claim_on(member.uuid), mine)
+                self.hv.set_metadata(name, to_text(freed))
 
     def _undo(self) -> None:
         self._give_back(failed=False)

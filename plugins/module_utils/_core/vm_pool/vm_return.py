@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ExistsError, RefusedError
+from ..errors import RefusedError
 from ..hypervisor import RUNNING, SHUT_OFF, Hypervisor
 from ..libvirt_xml.domain_xml import Vm
 from ..permissions import may_stop, may_write
@@ -13,10 +13,9 @@ from ..plan import Plan, Step
 from ..template.catalog import Catalogue
 from ..vm.describe import describe_vm, look_at_vm
 from ..vm.fresh_root import finish_restore, needs_restore, no_clock, restore_request
-from ..vm.record import to_text
 from ..vm.restore import RestoreRequest, plan_restore
-from ..vm.vm_claim import as_user, claim_on, read_record
-from .vm_lease import LeaseRequest, describe_lease, find_pool, named, refill_steps
+from ..vm.vm_claim import change_record
+from .vm_lease import LeaseRequest, as_user, claim_on, describe_lease, find_pool, named, refill_steps
 from .vm_pool_members import Member
 from .vm_prestart import missing, tell
 
@@ -126,7 +125,6 @@ class _Return:
         return restore_request(vm, force_taken=True, shutdown=self.request.shutdown)
 
     def _restore(self) -> None:
-        self.hv.release(claim_on(self.member.uuid), as_user(self.member.user or ""))  # left by a task that was killed
         vm = finish_restore(self.hv, self.member.name, force_taken=True)
         if self._is_to_be_restored(vm):
             plan_restore(self.hv, self._request(vm)).apply(no_clock)
@@ -135,15 +133,10 @@ class _Return:
 
     def _free(self) -> None:
         lease = self.member.record.lease
-        mine, claim = as_user(lease.user if lease else ""), claim_on(self.member.uuid)
-        if self.hv.claim(claim, mine) != mine:
-            raise ExistsError(f"another task is at VM {self.member.name!r}; look at it, and run this task again")
-        try:
-            record = read_record(self.hv, self.member.name)
-            if record.lease == lease:
-                self.hv.set_metadata(self.member.name, to_text(record.changed(lease=None)))
-        finally:
-            self.hv.release(claim, mine)
+        self.hv.release(claim_on(self.member.uuid), as_user(lease.user if lease else ""))  # a killed task may leave it
+        change_record(
+            self.hv, self.member.vm, lambda record: record.changed(lease=None) if record.lease == lease else record
+        )
 
     def _look(self) -> dict[str, Any]:
         self.done = True
