@@ -264,6 +264,13 @@ def test_a_claim_of_another_user_is_respected(hv: FakeHypervisor) -> None:
     assert hv.claims == {}
 
 
+def test_a_vm_that_another_task_is_changing_is_passed_over(hv: FakeHypervisor) -> None:
+    claim = f"vm {hv.vms['desk-1'].uuid}"
+    hv.claims[claim] = "task of somebody"
+    assert do_unforeseen(hv, taking()) == {"desk-2": "anna"}
+    assert hv.claims == {claim: "task of somebody"}
+
+
 def do_unforeseen(hv: FakeHypervisor, task: Task) -> dict[str, str]:
     """Carry out a task that meets what it could not see before, and return who has what."""
     plan(hv, task).apply(lambda: 0.0)

@@ -21,11 +21,11 @@ _WAIT = 10.0
 
 
 @contextmanager
-def claimed(hv: Hypervisor, vm: Vm) -> Iterator[None]:
-    """Hold the claim on a VM for this task, or refuse where another one keeps it."""
+def claimed(hv: Hypervisor, vm: Vm, wait: float = _WAIT) -> Iterator[None]:
+    """Hold the claim on a VM for this task, or refuse where another one keeps it for longer than these seconds."""
     claim, task = f"vm {vm.domain.uuid}", hv.claimant()
     try:
-        if hv.claim(claim, task, wait=_WAIT) != task:
+        if hv.claim(claim, task, wait=wait) != task:
             raise RefusedError(
                 f"VM {vm.name!r} is being changed by another task at this moment; run this task again (what a task "
                 "that was killed has claimed is free after two minutes)"

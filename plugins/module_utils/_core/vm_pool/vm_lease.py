@@ -32,6 +32,8 @@ ATTEMPTS = 3
 """How many members are brought up for one user, until one comes up."""
 _ROUNDS = 10
 """How often the pool is looked at again when others took what was free at the last look."""
+_BRIEFLY = 0.5
+"""Seconds for which a VM is waited for that another task changes at this moment, each time that it is looked at."""
 
 
 @dataclass(frozen=True)
@@ -295,11 +297,14 @@ class _Taking:
         limit = 1 if self.request.vm is None else settings_of(members).vm_per_user
         if member is None or len(held) >= limit or not member.takeable:
             return False
-        with claimed(self.hv, member.vm):
-            present = Member(member.vm, read_record(self.hv, member.name))
-            if not present.takeable:
-                return present.user == self.user
-            self.hv.set_metadata(member.name, to_text(present.record.changed(lease=self.lease)))
+        try:
+            with claimed(self.hv, member.vm, _BRIEFLY):
+                present = Member(member.vm, read_record(self.hv, member.name))
+                if not present.takeable:
+                    return present.user == self.user
+                self.hv.set_metadata(member.name, to_text(present.record.changed(lease=self.lease)))
+        except (NotFoundError, RefusedError):
+            return False  # it is gone, or being changed: there may be others
         return True
 
     def _give_back(self, failed: bool) -> None:
