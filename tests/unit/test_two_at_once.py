@@ -39,7 +39,7 @@ from unit.world import (
 
 EVERY_ORDER = bool(os.environ.get("GOLDEN_EVERY_POINT"))
 SEED = os.environ.get("GOLDEN_SEED", "0")
-ORDERS = 25
+ORDERS = 10
 ROOT = "web-1.root.1.qcow2"
 KEPT = restoring(template_version="2", keep_previous=True)
 MORE_MEMORY = ensuring(size=Size(memory=512 * 1024))
