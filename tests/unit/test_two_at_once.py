@@ -1,6 +1,7 @@
-"""Two tasks at one VM at the same time, whose calls come in many orders: one of them may say that it was overtaken.
+"""Two tasks at one VM or one template at the same time, whose calls come in many orders.
 
-However they come, the VM is whole afterwards, on one root, and what the other one has made is not lost.
+One of them may say that it was overtaken. However they come, the VM is whole afterwards, on one root, what the other
+one has made is not lost, and no version is offered whose image is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.catalog import read_template
+from ansible_collections.golden.libvirt.plugins.module_utils._core.template.source import Hardware
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size
 
 from support.fake import FakeHypervisor
@@ -19,10 +22,12 @@ from support.interleaved import Turn, interleaved
 from unit.world import (
     Task,
     attaching,
+    deleting,
     detaching,
     do,
     ensuring,
     ensuring_pool,
+    pruning,
     publishing,
     qcow2,
     record,
@@ -174,6 +179,29 @@ PAIRS = [
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_a_vm_is_whole_however_the_calls_of_two_tasks_come(pair: Pair) -> None:
+    for hv, said in outcomes(pair):
+        assert_whole(hv, pair.vm, said)
+        assert not pair.runs or hv.vms[pair.vm].live is not None, said
+
+
+FROM_2 = publishing(version="2", hardware=Hardware(memory=96 * 1024))
+TEMPLATE_PAIRS = [
+    Pair("saved as another, and deleted", with_template, FROM_2, deleting("2")),
+    Pair("saved as another, and pruned", lambda: with_template(3), FROM_2, pruning(1)),
+    Pair("saved as another twice", with_template, FROM_2, publishing(version="1", hardware=Hardware(memory=97 * 1024))),
+    Pair("deleted twice", with_template, deleting("2"), deleting("2")),
+]
+
+
+@pytest.mark.parametrize("pair", TEMPLATE_PAIRS, ids=lambda pair: pair.name)
+def test_no_version_is_offered_without_its_image(pair: Pair) -> None:
+    for hv, said in outcomes(pair):
+        for version in read_template(hv, "default", "web").ready:
+            assert version.image.volume in hv.names(), said
+
+
+def outcomes(pair: Pair) -> Iterator[tuple[FakeHypervisor, str]]:
+    """Yield what two tasks leave, in many orders of their calls, and what they said; one of them has succeeded."""
     world = pair.make()
     tasks = (pair.first, pair.second)
     calls = [calls_of(world, tasks, first) for first in (0, 1)]
@@ -183,8 +211,7 @@ def test_a_vm_is_whole_however_the_calls_of_two_tasks_come(pair: Pair) -> None:
         said = f"{turns}: {[error.message if error else 'succeeded' for error in failed]}"
         assert None in failed, said
         assert "could not be taken back" not in said, said
-        assert_whole(hv, pair.vm, said)
-        assert not pair.runs or hv.vms[pair.vm].live is not None, said
+        yield hv, said
 
 
 def calls_of(world: FakeHypervisor, tasks: tuple[Task, Task], first: int) -> list[int]:

@@ -193,6 +193,8 @@ class DomainCalls:
         if not self.connection.only_look:
             # What is defined again must have the passwords that are left out of it otherwise.
             flags |= libvirt.VIR_DOMAIN_XML_SECURE
+        # Before the state: who starts a VM again that was stopped for a restore ends what its metadata tell of that.
+        xml = domain.XMLDesc(flags)
         return Domain(
             name=domain.name(),
             uuid=domain.UUIDString(),
@@ -200,7 +202,7 @@ class DomainCalls:
             persistent=persistent,
             autostart=autostart,
             managed_save=managed_save,
-            xml=domain.XMLDesc(flags),
+            xml=xml,
         )
 
     def _ask_to_shut_down(self, domain: Any, timeout: float) -> bool:

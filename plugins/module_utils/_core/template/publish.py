@@ -160,11 +160,20 @@ class _Publication:
                 self.hv.delete_volume(self.storage_pool, volume)
 
     def finish(self) -> None:
-        if self.shared_image and self.hv.volume(self.storage_pool, self.shared_image) is None:
+        if self.shared_image and not self._is_kept():
             raise NotFoundError(f"the image {self.shared_image!r} was deleted by another task in the meantime")
         self.draft = self.draft.revised(status=manifest.READY)
         self._write()
         self._check_name_is_free()
+
+    def _is_kept(self) -> bool:
+        """Whether the shared image stays: another version still has it.
+
+        The claim names it already, and who deletes a version marks it first, then looks who names its image: so one of
+        the two tasks sees the other.
+        """
+        others = read_template(self.hv, self.storage_pool, self.draft.template).ready
+        return any(other.image.volume == self.shared_image for other in others if other.version != self.draft.version)
 
     def withdraw(self) -> None:
         """Offer the version to nobody any more, before its image goes."""
