@@ -51,7 +51,7 @@ def refresh(hv: Hypervisor, name: str, *, force_taken: bool = False) -> Vm:
 
 def finish_restore(hv: Hypervisor, name: str, *, force_taken: bool = False) -> Vm:
     """Finish the restore of a VM that another task has begun, whatever it was to, and return the VM."""
-    vm = _look(hv, name)
+    vm = look_again(hv, name)
     record = vm.managed()
     if record.pending is None:
         return vm
@@ -63,10 +63,11 @@ def finish_restore(hv: Hypervisor, name: str, *, force_taken: bool = False) -> V
         clear_failures=False,
     )
     plan_restore(hv, request).apply(no_clock)
-    return _look(hv, name)
+    return look_again(hv, name)
 
 
-def _look(hv: Hypervisor, name: str) -> Vm:
+def look_again(hv: Hypervisor, name: str) -> Vm:
+    """Return a VM as it is at this moment."""
     domain = hv.domain(name)
     if domain is None:
         raise NotFoundError(f"VM {name!r} was removed by another task in the meantime")

@@ -15,7 +15,7 @@ from ..volume.volume_use import DiskUsers
 from .describe import describe_root, describe_vm, look_at_vm
 from .record import SETTLE, Pending, Record, Root
 from .root import delete_root
-from .vm_claim import change_record, read_record
+from .vm_claim import change_record, change_record_back, read_record
 
 
 def plan_settle(hv: Hypervisor, vm: Vm) -> Plan:
@@ -88,7 +88,7 @@ def _steps(hv: Hypervisor, vm: Vm, record: Record, root: Root) -> tuple[Step, ..
 
     def take_back() -> None:
         if begun:
-            change_record(hv, vm, lambda present: record if present == noted else present)
+            change_record_back(hv, vm, lambda present: record if present == noted else present)
 
     def delete() -> None:
         present = read_record(hv, vm.name)

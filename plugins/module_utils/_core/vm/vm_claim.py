@@ -63,6 +63,12 @@ def change_record(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) ->
             hv.set_metadata(vm.name, to_text(wanted))
 
 
+def change_record_back(hv: Hypervisor, vm: Vm, change: Callable[[Record], Record]) -> None:
+    """Change the record of a VM as an undo: where the VM is gone, there is nothing to take back."""
+    with suppress(NotFoundError):
+        change_record(hv, vm, change)
+
+
 def read_record(hv: Hypervisor, vm: str) -> Record:
     """Return the record of a VM as it is at this moment."""
     text = hv.metadata(vm)

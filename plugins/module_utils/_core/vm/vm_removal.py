@@ -16,7 +16,7 @@ from ..template.catalog import Catalogue
 from ..volume.volume_use import DiskUsers, own_volumes
 from .describe import describe_vm
 from .record import REMOVE, Pending, Record
-from .vm_claim import change_record
+from .vm_claim import change_record, change_record_back
 from .vm_request import VmRequest
 
 Volumes = dict[str, list[tuple[str, str]]]
@@ -114,7 +114,7 @@ def reservation(hv: Hypervisor, vm: Vm) -> list[Step]:
 
     def undo() -> None:
         if begun:
-            change_record(hv, vm, give_up)
+            change_record_back(hv, vm, give_up)
 
     say = f"note that VM {vm.name!r} is being removed"
     needs = may_write(vm.name)

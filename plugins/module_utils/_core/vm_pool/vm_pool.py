@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from .. import names
@@ -19,7 +20,7 @@ from ..template.catalog import Catalogue, check_usable
 from ..vm.record import CREATE, PoolSettings, Record
 from ..vm.root import find_template
 from ..vm.vm import plan_vm
-from ..vm.vm_claim import change_record
+from ..vm.vm_claim import change_record, change_record_back
 from ..vm.vm_creation import Origin, find_origin, plan_creation
 from ..vm.vm_removal import named_after_vms, plan_removal, reservation
 from ..vm.vm_request import ABSENT, PRESENT, Size, VmRequest
@@ -294,8 +295,8 @@ class _PoolChange:
                 steps.append(
                     Step(
                         f"set what VM {member.name!r} follows and its pool's settings",
-                        self._changer(member, self._wanted),
-                        self._changer(member, self._former(member.record)),
+                        partial(change_record, self.hv, member.vm, self._wanted),
+                        partial(change_record_back, self.hv, member.vm, self._former(member.record)),
                         needs=may_write(member.name),
                     )
                 )
@@ -309,9 +310,6 @@ class _PoolChange:
         return lambda record: record.changed(
             vm_pool=before.vm_pool, follows=before.follows, failed_starts=before.failed_starts
         )
-
-    def _changer(self, member: Member, change: Callable[[Record], Record]) -> Callable[[], None]:
-        return lambda: change_record(self.hv, member.vm, change)
 
     def _starting(self, staying: list[Member], creations: list[Plan]) -> list[str]:
         """Return the members to start, so that ``prestarted`` free VMs run."""

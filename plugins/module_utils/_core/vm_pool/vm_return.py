@@ -12,7 +12,8 @@ from ..permissions import may_stop, may_write
 from ..plan import Plan, Step
 from ..template.catalog import Catalogue
 from ..vm.describe import describe_vm, look_at_vm
-from ..vm.fresh_root import finish_restore, needs_restore, no_clock, restore_request
+from ..vm.fresh_root import finish_restore, look_again, needs_restore, no_clock, restore_request
+from ..vm.record import SWITCH
 from ..vm.restore import RestoreRequest, plan_restore
 from ..vm.vm_claim import change_record
 from .vm_lease import LeaseRequest, as_user, claim_on, describe_lease, find_pool, named, refill_steps
@@ -125,7 +126,11 @@ class _Return:
         return restore_request(vm, force_taken=True, shutdown=self.request.shutdown)
 
     def _restore(self) -> None:
-        vm = finish_restore(self.hv, self.member.name, force_taken=True)
+        vm = look_again(self.hv, self.member.name)
+        pending = vm.managed().pending
+        if pending is None or pending.job != SWITCH or not self._is_to_be_restored(vm):
+            # else the restore that follows takes it up, and knows that it ran
+            vm = finish_restore(self.hv, self.member.name, force_taken=True)
         if self._is_to_be_restored(vm):
             plan_restore(self.hv, self._request(vm)).apply(no_clock)
         else:
