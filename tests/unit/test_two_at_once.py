@@ -18,7 +18,7 @@ from ansible_collections.golden.libvirt.plugins.module_utils._core.template.sour
 from ansible_collections.golden.libvirt.plugins.module_utils._core.vm.vm_request import Size
 
 from support.fake import FakeHypervisor
-from support.interleaved import Turn, interleaved
+from support.interleaved import TO_ITS_END, Turn, interleaved
 from unit.world import (
     Task,
     attaching,
@@ -94,11 +94,6 @@ class Pair:
     second: Task
     runs: bool = False
     """Whether the VM is to run afterwards, however they come."""
-
-    @property
-    def vm(self) -> str:
-        """The name of the VM."""
-        return "desk-1" if "desk-1" in self.make().vms else "web-1"
 
 
 PAIRS = [
@@ -179,9 +174,10 @@ PAIRS = [
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_a_vm_is_whole_however_the_calls_of_two_tasks_come(pair: Pair) -> None:
+    vm = "desk-1" if "desk-1" in pair.make().vms else "web-1"
     for hv, said in outcomes(pair):
-        assert_whole(hv, pair.vm, said)
-        assert not pair.runs or hv.vms[pair.vm].live is not None, said
+        assert_whole(hv, vm, said)
+        assert not pair.runs or hv.vms[vm].live is not None, said
 
 
 FROM_2 = publishing(version="2", hardware=Hardware(memory=96 * 1024))
@@ -216,7 +212,7 @@ def outcomes(pair: Pair) -> Iterator[tuple[FakeHypervisor, str]]:
 
 def calls_of(world: FakeHypervisor, tasks: tuple[Task, Task], first: int) -> list[int]:
     """Return how many calls each task makes when one comes after the other."""
-    _failed, calls = interleaved(copy.deepcopy(world), tasks, [(first, 10_000)])
+    _failed, calls = interleaved(copy.deepcopy(world), tasks, [(first, TO_ITS_END)])
     return calls
 
 
@@ -227,14 +223,14 @@ def orders(name: str, calls: list[int]) -> Iterator[list[Turn]]:
             for begins in range(calls[first]):
                 for other in range(1, calls[1 - first] + 1):
                     for goes_on in range(1, calls[first] - begins + 2):
-                        yield [(first, begins), (1 - first, other), (first, goes_on), (1 - first, 10_000)]
+                        yield [(first, begins), (1 - first, other), (first, goes_on), (1 - first, TO_ITS_END)]
         return
     dice = random.Random(f"{SEED} {name}")
     for _order in range(ORDERS):
         first = dice.randrange(2)
         begins = dice.randrange(calls[first])
         other, goes_on = dice.randint(1, calls[1 - first]), dice.randint(1, calls[first] - begins + 1)
-        yield [(first, begins), (1 - first, other), (first, goes_on), (1 - first, 10_000)]
+        yield [(first, begins), (1 - first, other), (first, goes_on), (1 - first, TO_ITS_END)]
 
 
 def assert_whole(hv: FakeHypervisor, vm: str, said: str) -> None:

@@ -21,7 +21,8 @@ _TRIES = 20
 _EXPIRES = 120
 """Seconds after which a claim counts as left behind by a task that was killed."""
 _LOOK_AGAIN = 0.005
-"""Seconds between two looks at a claim that is waited for."""
+"""Seconds between two looks at a claim that is waited for. Most are held for milliseconds: events of them would be
+asked for at each connection, for the few that ever wait."""
 _TASK = "task"
 
 

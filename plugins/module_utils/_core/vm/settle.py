@@ -74,7 +74,6 @@ def _steps(hv: Hypervisor, vm: Vm, record: Record, root: Root) -> tuple[Step, ..
     """Return the steps. First it is noted that there is no way back any more, so that nobody begins to go it."""
     pending = Pending(SETTLE, vm.domain.active, (root,))
     noted = record if record.pending is not None else record.changed(previous=None, pending=pending)
-
     begun: list[bool] = []
 
     def begin(present: Record) -> Record:

@@ -91,9 +91,8 @@ def plan_removal(
 def reservation(hv: Hypervisor, vm: Vm) -> list[Step]:
     """Return the step after which a VM is seen to be going, and nobody can take it; none where that was done before."""
     before = vm.managed().pending
-    if not vm.domain.persistent or (before is not None and before.job == REMOVE):
+    if not vm.domain.persistent or vm.managed().going:
         return []
-
     begun: list[bool] = []
 
     def reserve(record: Record) -> Record:

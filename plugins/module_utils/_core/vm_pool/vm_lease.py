@@ -22,9 +22,9 @@ from ..plan import Plan, Step
 from ..template.catalog import Catalogue
 from ..vm.describe import describe_root, describe_vm
 from ..vm.fresh_root import needs_restore, restore_request
-from ..vm.record import Lease, from_text, to_text
+from ..vm.record import Lease, Record, from_text, to_text
 from ..vm.restore import plan_restore
-from ..vm.vm_claim import claimed, read_record
+from ..vm.vm_claim import change_record_back, claimed, read_record
 from .vm_pool_members import Member, damaged_members, members_of, settings_of
 from .vm_prestart import did_not_come_up, missing, refill, start_fresh, tell, wait_up
 
@@ -312,14 +312,15 @@ class _Taking:
         if not self.new or self.got is None:
             return
         name = self.got.name
-        with claimed(self.hv, self.got.vm):
-            text = self.hv.metadata(name)
-            record = from_text(text, name) if text is not None else None
-            if record is not None and record.lease == self.lease:
-                if failed:
-                    self.hv.stop(name, Shutdown("force"))
-                freed = record.changed(lease=None, failed_starts=record.failed_starts + failed)
-                self.hv.set_metadata(name, to_text(freed))
+
+        def free(record: Record) -> Record:
+            if record.lease != self.lease:
+                return record
+            if failed:
+                self.hv.stop(name, Shutdown("force"))
+            return record.changed(lease=None, failed_starts=record.failed_starts + failed)
+
+        change_record_back(self.hv, self.got.vm, free)
 
     def _undo(self) -> None:
         self._give_back(failed=False)

@@ -55,7 +55,7 @@ def _root_step(hv: Hypervisor, attachment: Attachment, say: str) -> Step:
         with claimed(hv, volume, name), _unchanged(hv, attachment.vm) as present:
             _check_free(hv, volume)
             replaced.append(present)
-            hv.define(disk_xml.with_root_disk(replaced[0].xml, attachment.xml, _with_root(attachment)))
+            hv.define(disk_xml.with_root_disk(present.xml, attachment.xml, _with_root(attachment)))
 
     def undo() -> None:
         present = hv.domain(name)
